@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "index/map.h"
+
+#include <stdatomic.h>
+
+/*
+ * A directory word: a pointer with its kind in the low bits, which malloc leaves 0.
+ */
+enum {
+  KIND_EMPTY = 0,
+  KIND_DENSE = 1,
+  KIND_RUNS = 2,
+  KIND_ZERO = 3,
+  KIND_STORED = 4,
+  KIND_LOST = 5,
+  KIND_BITS = 7,
+};
+
+typedef _Atomic guintptr Word;
+typedef _Atomic VmaEntry DenseEntry;
+
+struct VmaMap {
+  guint64 clusters;
+  guint32 n_pages;
+  Word *words;       /* n_pages */
+  guint16 *page_set; /* n_pages: entries set so far; the writer's */
+  GPtrArray *spare;  /* dense pages to use again; the writer's */
+  GPtrArray *retired; /* packed pages that were opened again, still visible to readers */
+  VmaMapLoad load;
+  gpointer load_data;
+  _Atomic gsize memory;
+};
+
+#define DENSE_SIZE (VMA_PAGE_CLUSTERS * sizeof (DenseEntry))
+
+static inline guintptr
+kind_of (guintptr word)
+{
+  return word & KIND_BITS;
+}
+
+static inline gpointer
+pointer_of (guintptr word)
+{
+  return (gpointer) (word & ~(guintptr) KIND_BITS);
+}
+
+static void
+memory_add (VmaMap *map, gssize bytes)
+{
+  atomic_fetch_add_explicit (&map->memory, (gsize) bytes, memory_order_relaxed);
+}
+
+VmaMap *
+vma_map_new (guint64 clusters)
+{
+  g_autoptr (VmaMap) map = g_new0 (VmaMap, 1);
+  guint64 pages = clusters / VMA_PAGE_CLUSTERS + (clusters % VMA_PAGE_CLUSTERS != 0);
+
+  g_assert (clusters <= VMA_MAX_CLUSTERS);
+  map->clusters = clusters;
+  map->n_pages = (guint32) pages;
+  /* Zeroed by the kernel when first touched: an empty 256 TiB device costs address space only. */
+  map->words = g_try_new0 (Word, pages);
+  map->page_set = g_try_new0 (guint16, pages);
+  map->spare = g_ptr_array_new_with_free_func (g_free);
+  map->retired = g_ptr_array_new_with_free_func (g_free);
+  if (pages > 0 && (map->words == NULL || map->page_set == NULL))
+    return NULL;
+  return g_steal_pointer (&map);
+}
+
+void
+vma_map_free (VmaMap *map)
+{
+  for (guint32 page = 0; map->words != NULL && page < map->n_pages; page++) {
+    guintptr word = atomic_load_explicit (&map->words[page], memory_order_relaxed);
+    if (kind_of (word) == KIND_DENSE || kind_of (word) == KIND_RUNS)
+      g_free (pointer_of (word));
+  }
+  g_free (map->words);
+  g_free (map->page_set);
+  g_ptr_array_unref (map->spare);
+  g_ptr_array_unref (map->retired);
+  g_free (map);
+}
+
+guint64
+vma_map_clusters (const VmaMap *map)
+{
+  return map->clusters;
+}
+
+guint32
+vma_map_pages (const VmaMap *map)
+{
+  return map->n_pages;
+}
+
+gsize
+vma_map_memory (const VmaMap *map)
+{
+  return atomic_load_explicit (&map->memory, memory_order_relaxed)
+         + (gsize) map->n_pages * (sizeof (Word) + sizeof (guint16));
+}
+
+static DenseEntry *
+dense_new (VmaMap *map)
+{
+  memory_add (map, DENSE_SIZE);
+  return g_malloc0 (DENSE_SIZE);
+}
+
+/* A packed page for `entries`, as a directory word; 0 where dense is better. */
+static guintptr
+pack_word (VmaMap *map, const VmaEntry *entries)
+{
+  gboolean zero = TRUE;
+
+  for (guint i = 0; zero && i < VMA_PAGE_CLUSTERS; i++)
+    zero = entries[i] == VMA_ENTRY_ZERO;
+  if (zero)
+    return KIND_ZERO;
+
+  VmaRuns *runs = vma_runs_pack (entries);
+  if (runs == NULL)
+    return 0;
+  memory_add (map, (gssize) vma_runs_size (runs));
+  return (guintptr) runs | KIND_RUNS;
+}
+
+/* Puts a stored page into memory; two threads may race here, and one of them wins. */
+static void
+page_load (VmaMap *map, guint32 page)
+{
+  guintptr stored = KIND_STORED, word;
+  g_autofree VmaEntry *entries = g_new (VmaEntry, VMA_PAGE_CLUSTERS);
+
+  if (!map->load (map->load_data, page, entries))
+    word = KIND_LOST;
+  else if ((word = pack_word (map, entries)) == 0) {
+    DenseEntry *dense = dense_new (map);
+    for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
+      atomic_init (&dense[i], entries[i]);
+    word = (guintptr) dense | KIND_DENSE;
+  }
+  if (!atomic_compare_exchange_strong_explicit (&map->words[page], &stored, word,
+                                                memory_order_acq_rel, memory_order_relaxed)) {
+    if (kind_of (word) == KIND_RUNS)
+      memory_add (map, -(gssize) vma_runs_size (pointer_of (word)));
+    else if (kind_of (word) == KIND_DENSE)
+      memory_add (map, -(gssize) DENSE_SIZE);
+    g_free (pointer_of (word));
+  }
+}
+
+/*
+ * Bytes and order: the writer publishes a packed page before it clears the dense one for its next
+ * use (release stores of entries).  A reader that sees such a cleared entry (acquire) therefore
+ * also sees the new directory word, and tries again.
+ */
+VmaEntry
+vma_map_get_run (VmaMap *map, guint64 cluster, guint64 *end)
+{
+  guint32 page = (guint32) (cluster / VMA_PAGE_CLUSTERS);
+  guint i = (guint) (cluster % VMA_PAGE_CLUSTERS), run_end;
+  VmaEntry entry;
+
+  g_assert (cluster < map->clusters);
+  for (;;) {
+    guintptr word = atomic_load_explicit (&map->words[page], memory_order_acquire);
+    run_end = VMA_PAGE_CLUSTERS;
+    switch (kind_of (word)) {
+    case KIND_EMPTY:
+      entry = VMA_ENTRY_MISSING;
+      break;
+    case KIND_ZERO:
+      entry = VMA_ENTRY_ZERO;
+      break;
+    case KIND_LOST:
+      entry = VMA_ENTRY_LOST;
+      break;
+    case KIND_RUNS:
+      entry = vma_runs_get_run (pointer_of (word), i, &run_end);
+      break;
+    case KIND_DENSE:
+      run_end = i + 1;
+      entry = atomic_load_explicit (&((DenseEntry *) pointer_of (word))[i], memory_order_acquire);
+      if (atomic_load_explicit (&map->words[page], memory_order_relaxed) != word)
+        continue;
+      break;
+    default:
+      page_load (map, page);
+      continue;
+    }
+    *end = MIN ((guint64) page * VMA_PAGE_CLUSTERS + run_end, map->clusters);
+    return entry;
+  }
+}
+
+VmaEntry
+vma_map_get (VmaMap *map, guint64 cluster)
+{
+  guint64 end;
+
+  return vma_map_get_run (map, cluster, &end);
+}
+
+static guint
+page_length (const VmaMap *map, guint32 page)
+{
+  return (guint) MIN (map->clusters - (guint64) page * VMA_PAGE_CLUSTERS, VMA_PAGE_CLUSTERS);
+}
+
+/* Only the writer's thread changes entries, so it may read them as plain values. */
+static void
+dense_read (DenseEntry *dense, VmaEntry *entries)
+{
+  for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
+    entries[i] = atomic_load_explicit (&dense[i], memory_order_relaxed);
+}
+
+VmaPageKind
+vma_map_get_page (VmaMap *map, guint32 page, VmaEntry *entries)
+{
+  guint64 start = (guint64) page * VMA_PAGE_CLUSTERS, end;
+  guintptr kind = kind_of (atomic_load_explicit (&map->words[page], memory_order_acquire));
+
+  if (kind == KIND_EMPTY)
+    return VMA_PAGE_EMPTY;
+  if (kind == KIND_ZERO)
+    return VMA_PAGE_ZERO;
+  for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
+    entries[i] = i < page_length (map, page) ? vma_map_get_run (map, start + i, &end)
+                                             : VMA_ENTRY_MISSING;
+  return VMA_PAGE_MIXED;
+}
+
+static void
+page_pack (VmaMap *map, guint32 page)
+{
+  DenseEntry *dense
+      = pointer_of (atomic_load_explicit (&map->words[page], memory_order_relaxed));
+  g_autofree VmaEntry *entries = g_new (VmaEntry, VMA_PAGE_CLUSTERS);
+
+  dense_read (dense, entries);
+  /* The clusters after a device's end take on what stands before them, to make no run of their own. */
+  for (guint i = page_length (map, page); i < VMA_PAGE_CLUSTERS; i++)
+    entries[i] = entries[i - 1] == VMA_ENTRY_ZERO ? VMA_ENTRY_ZERO : VMA_ENTRY_MISSING;
+
+  guintptr word = pack_word (map, entries);
+  if (word == 0)
+    return;
+  atomic_store_explicit (&map->words[page], word, memory_order_release);
+  g_ptr_array_add (map->spare, dense);
+}
+
+/* The page's dense form, made or brought back where there is none. */
+static DenseEntry *
+page_open (VmaMap *map, guint32 page)
+{
+  guintptr word = atomic_load_explicit (&map->words[page], memory_order_relaxed);
+  DenseEntry *dense;
+  g_autofree VmaEntry *old = NULL;
+
+  if (kind_of (word) == KIND_DENSE)
+    return pointer_of (word);
+
+  if (word != KIND_EMPTY) {
+    old = g_new (VmaEntry, VMA_PAGE_CLUSTERS);
+    if (vma_map_get_page (map, page, old) == VMA_PAGE_ZERO)
+      for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
+        old[i] = VMA_ENTRY_ZERO;
+    if (kind_of (word) == KIND_RUNS)
+      g_ptr_array_add (map->retired, pointer_of (word));
+  }
+  if (map->spare->len > 0)
+    dense = g_ptr_array_steal_index_fast (map->spare, map->spare->len - 1);
+  else
+    dense = dense_new (map);
+  for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
+    atomic_store_explicit (&dense[i], old != NULL ? old[i] : VMA_ENTRY_MISSING,
+                           memory_order_release);
+  atomic_store_explicit (&map->words[page], (guintptr) dense | KIND_DENSE, memory_order_release);
+  return dense;
+}
+
+void
+vma_map_set (VmaMap *map, guint64 cluster, VmaEntry entry)
+{
+  guint32 page = (guint32) (cluster / VMA_PAGE_CLUSTERS);
+
+  g_assert (cluster < map->clusters);
+  DenseEntry *dense = page_open (map, page);
+  atomic_store_explicit (&dense[cluster % VMA_PAGE_CLUSTERS], entry, memory_order_release);
+  if (entry == VMA_ENTRY_BAD) /* the page stays open: more may follow */
+    return;
+  if (++map->page_set[page] == page_length (map, page))
+    page_pack (map, page);
+}
+
+void
+vma_map_finish (VmaMap *map)
+{
+  for (guint32 page = 0; page < map->n_pages; page++)
+    if (kind_of (atomic_load_explicit (&map->words[page], memory_order_relaxed)) == KIND_DENSE)
+      page_pack (map, page);
+  /* Spare pages stay: a reader may still look into one.  They are few where pages are packed early. */
+}
+
+void
+vma_map_set_loader (VmaMap *map, VmaMapLoad load, gpointer data)
+{
+  map->load = load;
+  map->load_data = data;
+}
+
+void
+vma_map_set_page_zero (VmaMap *map, guint32 page)
+{
+  atomic_store_explicit (&map->words[page], KIND_ZERO, memory_order_relaxed);
+}
+
+void
+vma_map_set_page_stored (VmaMap *map, guint32 page)
+{
+  atomic_store_explicit (&map->words[page], KIND_STORED, memory_order_relaxed);
+}

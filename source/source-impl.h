@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What an implementation of a source provides.  For the files of this folder only.
+ */
+#pragma once
+
+#include "source/source.h"
+
+#include <stdatomic.h>
+
+typedef struct {
+  const char *kind;
+  gboolean sequential;
+
+  /* Whether the file is of this kind, from its first `size` bytes (up to VMA_PROBE_SIZE). */
+  gboolean (*probe) (const guint8 *head, gsize size);
+
+  /* Takes over `fd` (which is at offset 0, or where a pipe's `head` bytes have been read already). */
+  VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, GError **error);
+
+  /* As the functions of source.h.  `identity` may be NULL. */
+  gssize (*pread) (VmaSource *source, void *buffer, gsize size, guint64 offset, VmaReadHint hint,
+                   GCancellable *cancellable, GError **error);
+  guint64 (*size) (VmaSource *source);
+  gboolean (*identity) (VmaSource *source, VmaSourceIdentity *identity, GError **error);
+  void (*free) (VmaSource *source);
+} VmaSourceOps;
+
+#define VMA_PROBE_SIZE 64
+
+/* The first member of every implementation's structure. */
+struct VmaSource {
+  const VmaSourceOps *ops;
+  atomic_int refs;
+};
+
+extern const VmaSourceOps vma_file_source_ops;
+extern const VmaSourceOps vma_pipe_source_ops;

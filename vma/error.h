@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The meanings an error can have inside the library.
+ *
+ * Messages say what and where (an offset in the archive), and neither name the archive nor give
+ * advice: the archive's name is put in front by image/archive, advice is added by the program that
+ * prints the line.  errno appears only in fuse/.
+ */
+#pragma once
+
+#include <glib.h>
+
+typedef enum {
+  VMA_ERROR_IO,          /* the system refused to read or write */
+  VMA_ERROR_NOT_VMA,     /* this is no VMA archive at all */
+  VMA_ERROR_DAMAGED,     /* the archive is broken here; salvage may help with the rest */
+  VMA_ERROR_HEADER,      /* the archive's header is broken: nothing can be read */
+  VMA_ERROR_MISSING,     /* clusters that the archive should hold are not in it */
+  VMA_ERROR_UNSUPPORTED, /* valid, but beyond what this program can do */
+  VMA_ERROR_INVALID,     /* the caller's (user's) arguments do not fit */
+  VMA_ERROR_CANCELLED,   /* stopped on request */
+} VmaError;
+
+#define VMA_ERROR (vma_error_quark ())
+GQuark vma_error_quark (void);
+
+/* Sets a VMA_ERROR_IO from errno value `errnum`: "what: reason". */
+void vma_set_errno_error (GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF (3, 4);
