@@ -35,11 +35,13 @@ typedef struct {
   /* The next bytes of the archive, in order. */
   gboolean (*output) (gpointer data, const guint8 *bytes, gsize size, GError **error);
   /* A checkpoint, in ascending order.  It may come after the output behind it (a codec may have to
-   * see what later blocks use).  The callee copies it. */
+   * see what later blocks use), but an output() call must have ended exactly at its `out`: content
+   * hashes are cut there.  The callee copies it. */
   gboolean (*checkpoint) (gpointer data, const VmaCheckpoint *checkpoint, GError **error);
 } VmaPassSink;
 
-typedef struct VmaPass VmaPass; /* each codec's own structure */
+typedef struct VmaPass VmaPass;       /* each codec's own structures */
+typedef struct VmaDecoder VmaDecoder;
 
 /* Random access to the compressed file, for decode() and walk().  Short only at its end. */
 typedef struct {
@@ -65,7 +67,8 @@ typedef struct {
   void (*pass_free) (VmaPass *pass);
 
   /* Finds all checkpoints from headers alone, or returns FALSE with VMA_ERROR_UNSUPPORTED where the
-   * file needs a pass.  *total is the size of the archive.  NULL where the codec cannot. */
+   * file needs a pass, which then starts at the last checkpoint emitted.  *total is the size of the
+   * archive.  NULL where the codec cannot. */
   gboolean (*walk) (const VmaCodecInput *input, const VmaCodecLimits *limits,
                     const VmaPassSink *sink, guint64 *total, GCancellable *cancellable,
                     GError **error);
@@ -73,4 +76,17 @@ typedef struct {
   /* Decodes exactly out[0..size) from a checkpoint on. */
   gboolean (*decode) (const VmaCheckpoint *from, const VmaCodecInput *input,
                       const VmaCodecLimits *limits, guint8 *out, gsize size, GError **error);
+
+  /* Bytes of archive from checkpoint to checkpoint where the user has no wish; 0 is 16 MiB. */
+  guint64 spacing;
+
+  /*
+   * The same as decode() in steps, each taking up where the last one ended, so that a reader gets the
+   * front of a chunk before its back is decoded.  Optional (all three or none).  A decoder belongs to
+   * one thread at a time; `input` and `limits` outlive it, the checkpoint need not.
+   */
+  VmaDecoder *(*decoder_new) (const VmaCheckpoint *from, const VmaCodecInput *input,
+                              const VmaCodecLimits *limits, GError **error);
+  gboolean (*decoder_read) (VmaDecoder *decoder, guint8 *out, gsize size, GError **error);
+  void (*decoder_free) (VmaDecoder *decoder);
 } VmaCodec;
