@@ -2,6 +2,7 @@
 #include "index/map.h"
 
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 /*
  * A directory word: a pointer with its kind in the low bits, which malloc leaves 0.
@@ -28,10 +29,12 @@ struct VmaMap {
   GPtrArray *retired; /* packed pages that were opened again, still visible to readers */
   VmaMapLoad load;
   gpointer load_data;
+  GDestroyNotify load_destroy;
   _Atomic gsize memory;
 };
 
-#define DENSE_SIZE (VMA_PAGE_CLUSTERS * sizeof (DenseEntry))
+#define DENSE_SIZE  (VMA_PAGE_CLUSTERS * sizeof (DenseEntry))
+#define DENSE_ALIGN 4096 /* a memory page's, so that a spare one can be given back (vma_map_finish) */
 
 static inline guintptr
 kind_of (guintptr word)
@@ -51,6 +54,15 @@ memory_add (VmaMap *map, gssize bytes)
   atomic_fetch_add_explicit (&map->memory, (gsize) bytes, memory_order_relaxed);
 }
 
+static void
+word_free (guintptr word)
+{
+  if (kind_of (word) == KIND_RUNS)
+    g_free (pointer_of (word));
+  else if (kind_of (word) == KIND_DENSE)
+    g_aligned_free (pointer_of (word));
+}
+
 VmaMap *
 vma_map_new (guint64 clusters)
 {
@@ -63,7 +75,7 @@ vma_map_new (guint64 clusters)
   /* Zeroed by the kernel when first touched: an empty 256 TiB device costs address space only. */
   map->words = g_try_new0 (Word, pages);
   map->page_set = g_try_new0 (guint16, pages);
-  map->spare = g_ptr_array_new_with_free_func (g_free);
+  map->spare = g_ptr_array_new_with_free_func (g_aligned_free);
   map->retired = g_ptr_array_new_with_free_func (g_free);
   if (pages > 0 && (map->words == NULL || map->page_set == NULL))
     return NULL;
@@ -75,9 +87,10 @@ vma_map_free (VmaMap *map)
 {
   for (guint32 page = 0; map->words != NULL && page < map->n_pages; page++) {
     guintptr word = atomic_load_explicit (&map->words[page], memory_order_relaxed);
-    if (kind_of (word) == KIND_DENSE || kind_of (word) == KIND_RUNS)
-      g_free (pointer_of (word));
+    word_free (word);
   }
+  if (map->load_destroy != NULL)
+    map->load_destroy (map->load_data);
   g_free (map->words);
   g_free (map->page_set);
   g_ptr_array_unref (map->spare);
@@ -98,9 +111,15 @@ vma_map_pages (const VmaMap *map)
 }
 
 gsize
+vma_map_page_memory (const VmaMap *map)
+{
+  return atomic_load_explicit (&map->memory, memory_order_relaxed);
+}
+
+gsize
 vma_map_memory (const VmaMap *map)
 {
-  return atomic_load_explicit (&map->memory, memory_order_relaxed)
+  return vma_map_page_memory (map)
          + (gsize) map->n_pages * (sizeof (Word) + sizeof (guint16));
 }
 
@@ -108,7 +127,7 @@ static DenseEntry *
 dense_new (VmaMap *map)
 {
   memory_add (map, DENSE_SIZE);
-  return g_malloc0 (DENSE_SIZE);
+  return g_aligned_alloc0 (1, DENSE_SIZE, DENSE_ALIGN);
 }
 
 /* A packed page for `entries`, as a directory word; 0 where dense is better. */
@@ -150,7 +169,7 @@ page_load (VmaMap *map, guint32 page)
       memory_add (map, -(gssize) vma_runs_size (pointer_of (word)));
     else if (kind_of (word) == KIND_DENSE)
       memory_add (map, -(gssize) DENSE_SIZE);
-    g_free (pointer_of (word));
+    word_free (word);
   }
 }
 
@@ -305,14 +324,22 @@ vma_map_finish (VmaMap *map)
   for (guint32 page = 0; page < map->n_pages; page++)
     if (kind_of (atomic_load_explicit (&map->words[page], memory_order_relaxed)) == KIND_DENSE)
       page_pack (map, page);
-  /* Spare pages stay: a reader may still look into one.  They are few where pages are packed early. */
+
+  /*
+   * A reader may still be looking into a spare page, so they stay mapped; but their memory goes.  Such
+   * a reader sees zeros, finds the directory word changed, and tries again.
+   */
+  for (guint i = 0; i < map->spare->len; i++)
+    if (madvise (g_ptr_array_index (map->spare, i), DENSE_SIZE, MADV_DONTNEED) == 0)
+      memory_add (map, -(gssize) DENSE_SIZE);
 }
 
 void
-vma_map_set_loader (VmaMap *map, VmaMapLoad load, gpointer data)
+vma_map_set_loader (VmaMap *map, VmaMapLoad load, gpointer data, GDestroyNotify destroy)
 {
   map->load = load;
   map->load_data = data;
+  map->load_destroy = destroy;
 }
 
 void

@@ -47,11 +47,11 @@ VmaEntry vma_map_get_run (VmaMap *map, guint64 cluster, guint64 *end);
 /* Sets a cluster that is missing so far, or makes one VMA_ENTRY_BAD.  The writer only. */
 void vma_map_set (VmaMap *map, guint64 cluster, VmaEntry entry);
 
-/* Packs what is still dense, and lets go of spare pages.  The writer only, when nothing more will be set. */
+/* Packs what is still dense, and gives back spare memory.  The writer only, when it has set its last. */
 void vma_map_finish (VmaMap *map);
 
 /* Declares pages as found in a saved index, before any reader exists. */
-void vma_map_set_loader (VmaMap *map, VmaMapLoad load, gpointer data);
+void vma_map_set_loader (VmaMap *map, VmaMapLoad load, gpointer data, GDestroyNotify destroy);
 void vma_map_set_page_zero (VmaMap *map, guint32 page);
 void vma_map_set_page_stored (VmaMap *map, guint32 page);
 
@@ -66,3 +66,6 @@ VmaPageKind vma_map_get_page (VmaMap *map, guint32 page, VmaEntry *entries);
 
 /* Bytes of memory in use for pages and directory (what was never touched of it does not count). */
 gsize vma_map_memory (const VmaMap *map);
+
+/* The part of it that pages take. */
+gsize vma_map_page_memory (const VmaMap *map);

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #define VMA_BLOCK_SIZE         4096u
 #define VMA_CLUSTER_SIZE       65536u
 #define VMA_BLOCKS_PER_CLUSTER 16u

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "image/archive.h"
+
+#include "image/image-impl.h"
+#include "index/lock.h"
+#include "index/saved.h"
+#include "vma/error.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+struct VmaArchive {
+  char *path;
+  gboolean salvage;
+  VmaReport report;
+  gpointer report_data;
+
+  VmaSource *source;
+  VmaHeader *header;
+  VmaNames *names;
+  VmaImage images[VMA_MAX_DEVICES];
+
+  VmaIndexKey key;
+  char *index_path; /* NULL: not kept */
+  gboolean loaded;
+
+  _Atomic (VmaIndex *) index;
+  pthread_mutex_t lock; /* of what follows */
+  GPtrArray *replaced;  /* indexes that readers may still be looking into */
+  GCancellable *cancel; /* of the thread */
+  gboolean running;
+  pthread_t thread;
+};
+
+static void
+report (VmaArchive *archive, const char *format, ...) G_GNUC_PRINTF (2, 3);
+
+static void
+report (VmaArchive *archive, const char *format, ...)
+{
+  va_list args;
+
+  if (archive->report == NULL)
+    return;
+  va_start (args, format);
+  g_autofree char *message = g_strdup_vprintf (format, args);
+  va_end (args);
+  g_autofree char *line = g_strdup_printf ("%s: %s", archive->path, message);
+  archive->report (archive->report_data, line);
+}
+
+void
+vma_archive_prefix_error (VmaArchive *archive, GError **error)
+{
+  g_prefix_error (error, "%s: ", archive->path);
+}
+
+static VmaHeader *
+read_header (VmaSource *source, GError **error)
+{
+  g_autofree guint8 *fixed = g_malloc (VMA_HEADER_FIXED_SIZE);
+  gssize got
+      = vma_source_pread (source, fixed, VMA_HEADER_FIXED_SIZE, 0, VMA_READ_INDEX, NULL, error);
+
+  if (got < 0)
+    return NULL;
+  guint32 size = vma_header_peek_size (fixed, (gsize) got, error);
+  if (size == 0)
+    return NULL;
+
+  /* Grown as it arrives: a short file may claim a large header. */
+  g_autoptr (GByteArray) bytes = g_byte_array_new ();
+  g_byte_array_append (bytes, fixed, VMA_HEADER_FIXED_SIZE);
+  while (bytes->len < size) {
+    guint at = bytes->len;
+    gsize step = MIN (size - at, 1024 * 1024);
+    g_byte_array_set_size (bytes, at + (guint) step);
+    got = vma_source_pread (source, bytes->data + at, step, at, VMA_READ_INDEX, NULL, error);
+    if (got < 0)
+      return NULL;
+    if (got < (gssize) step) {
+      g_byte_array_set_size (bytes, at + (guint) got);
+      break;
+    }
+  }
+  return vma_header_parse (bytes->data, bytes->len, error);
+}
+
+/* An index as the cache has it, finished; NULL where there is none that can be used. */
+static VmaIndex *
+load_index (VmaArchive *archive)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (archive->index_path == NULL)
+    return NULL;
+  VmaIndex *index
+      = vma_saved_index_load (archive->index_path, &archive->key, archive->header, &error);
+  if (index == NULL) {
+    if (error != NULL)
+      report (archive, "%s; scanning the archive again", error->message);
+    return NULL;
+  }
+  g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
+  if (damage->len > 0 && !archive->salvage) {
+    const VmaDamage *first = g_ptr_array_index (damage, 0);
+    g_autoptr (GError) failure
+        = g_error_new_literal (VMA_ERROR, VMA_ERROR_DAMAGED, first->reason);
+    vma_index_fail (index, failure);
+  } else
+    vma_index_complete (index, !archive->salvage, NULL);
+  return index;
+}
+
+VmaArchive *
+vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **error)
+{
+  g_autoptr (VmaArchive) archive = g_new0 (VmaArchive, 1);
+
+  archive->path = g_strdup (path);
+  archive->cancel = g_cancellable_new ();
+  archive->replaced = g_ptr_array_new_with_free_func ((GDestroyNotify) vma_index_free);
+  pthread_mutex_init (&archive->lock, NULL);
+  if (options != NULL) {
+    archive->salvage = options->salvage;
+    archive->report = options->report;
+    archive->report_data = options->report_data;
+  }
+
+  archive->source = vma_source_open (path, error);
+  if (archive->source != NULL)
+    archive->header = read_header (archive->source, error);
+  if (archive->header == NULL) {
+    vma_archive_prefix_error (archive, error);
+    return NULL;
+  }
+  archive->names = vma_names_new (archive->header);
+  for (guint i = 0; i < archive->header->devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (archive->header->devices, i);
+    archive->images[device->id] = (VmaImage){ .archive = archive, .device = device };
+  }
+
+  if (options != NULL && options->cache_dir != NULL
+      && vma_source_identity (archive->source, &archive->key.source, NULL)) {
+    memcpy (archive->key.uuid, archive->header->uuid, VMA_UUID_SIZE);
+    archive->index_path = vma_saved_index_path (options->cache_dir, &archive->key);
+  }
+  VmaIndex *index = load_index (archive);
+  archive->loaded = index != NULL;
+  if (index == NULL)
+    index = vma_index_new (archive->header, error);
+  if (index == NULL) {
+    vma_archive_prefix_error (archive, error);
+    return NULL;
+  }
+  atomic_init (&archive->index, index);
+  return g_steal_pointer (&archive);
+}
+
+static void
+stop_thread (VmaArchive *archive)
+{
+  gboolean running;
+
+  g_cancellable_cancel (archive->cancel);
+  {
+    VMA_LOCK (&archive->lock);
+    running = archive->running;
+    archive->running = FALSE;
+  }
+  if (running)
+    pthread_join (archive->thread, NULL);
+}
+
+void
+vma_archive_free (VmaArchive *archive)
+{
+  stop_thread (archive);
+  VmaIndex *index = atomic_load (&archive->index);
+  g_clear_pointer (&index, vma_index_free);
+  g_ptr_array_unref (archive->replaced);
+  g_clear_pointer (&archive->names, vma_names_free);
+  g_clear_pointer (&archive->header, vma_header_free);
+  g_clear_pointer (&archive->source, vma_source_unref);
+  g_object_unref (archive->cancel);
+  pthread_mutex_destroy (&archive->lock);
+  g_free (archive->index_path);
+  g_free (archive->path);
+  g_free (archive);
+}
+
+static void
+store_index (VmaArchive *archive, VmaIndex *index)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (archive->index_path == NULL)
+    return;
+  if (!vma_saved_index_store (archive->index_path, &archive->key, archive->header, index,
+                              archive->cancel, &error)
+      && !g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
+    report (archive, "%s; the next mount will scan again (see --index-cache)", error->message);
+}
+
+static void *
+scan_thread (void *data)
+{
+  VmaArchive *archive = data;
+  VmaIndex *index = vma_archive_index (archive);
+  g_autoptr (VmaScanner) scanner = vma_archive_scanner_new (archive);
+
+  if (vma_scanner_run (scanner, archive->cancel, NULL))
+    store_index (archive, index);
+  return NULL;
+}
+
+/* The caller holds the lock. */
+static void
+start_thread (VmaArchive *archive)
+{
+  sigset_t all, old;
+
+  /* Signals are for the main thread. */
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  int failed = pthread_create (&archive->thread, NULL, scan_thread, archive);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  archive->running = failed == 0;
+  if (failed != 0) {
+    g_autoptr (GError) error = NULL;
+    vma_set_errno_error (&error, failed, "cannot start the scan");
+    vma_index_fail (vma_archive_index (archive), error);
+  }
+}
+
+void
+vma_archive_start_index (VmaArchive *archive)
+{
+  VMA_LOCK (&archive->lock);
+  if (!archive->running && vma_index_state (vma_archive_index (archive)) == VMA_INDEX_BUILDING)
+    start_thread (archive);
+}
+
+gboolean
+vma_archive_wait_index (VmaArchive *archive, gint64 timeout_ms, GCancellable *cancellable,
+                        GError **error)
+{
+  VmaIndex *index = vma_archive_index (archive);
+  gint64 until = g_get_monotonic_time () + timeout_ms * 1000;
+  guint64 seen = 0;
+
+  for (;;) {
+    gint64 left = timeout_ms < 0 ? 100 : (until - g_get_monotonic_time ()) / 1000;
+    if (vma_index_wait (index, &seen, (guint) CLAMP (left, 0, 100)))
+      break;
+    if (g_cancellable_is_cancelled (cancellable)) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+      return FALSE;
+    }
+    if (left <= 0)
+      return FALSE;
+  }
+  if (vma_index_wait_finished (index, NULL, error))
+    return TRUE;
+  vma_archive_prefix_error (archive, error);
+  return FALSE;
+}
+
+VmaScanner *
+vma_archive_scanner_new (VmaArchive *archive)
+{
+  return vma_scanner_new (archive->source, archive->header, vma_archive_index (archive),
+                          archive->salvage);
+}
+
+void
+vma_archive_replace_index (VmaArchive *archive, VmaIndex *index)
+{
+  VMA_LOCK (&archive->lock);
+  if (index != vma_archive_index (archive) || g_cancellable_is_cancelled (archive->cancel))
+    return;
+  report (archive, "the saved index is damaged; scanning the archive again");
+  VmaIndex *fresh = vma_index_new (archive->header, NULL);
+  g_assert (fresh != NULL); /* one of the same size was there */
+  g_ptr_array_add (archive->replaced, index);
+  atomic_store_explicit (&archive->index, fresh, memory_order_release);
+  start_thread (archive); /* the first use of the thread: the index was loaded, not scanned */
+}
+
+const char *
+vma_archive_path (VmaArchive *archive)
+{
+  return archive->path;
+}
+
+const VmaHeader *
+vma_archive_header (VmaArchive *archive)
+{
+  return archive->header;
+}
+
+const VmaNames *
+vma_archive_names (VmaArchive *archive)
+{
+  return archive->names;
+}
+
+VmaSource *
+vma_archive_source (VmaArchive *archive)
+{
+  return archive->source;
+}
+
+gboolean
+vma_archive_is_salvaging (VmaArchive *archive)
+{
+  return archive->salvage;
+}
+
+VmaIndex *
+vma_archive_index (VmaArchive *archive)
+{
+  return atomic_load_explicit (&archive->index, memory_order_acquire);
+}
+
+gboolean
+vma_archive_index_was_loaded (VmaArchive *archive)
+{
+  return archive->loaded;
+}
+
+const char *
+vma_archive_index_path (VmaArchive *archive)
+{
+  return archive->index_path;
+}
+
+VmaImage *
+vma_archive_image (VmaArchive *archive, guint8 device)
+{
+  return archive->images[device].device != NULL ? &archive->images[device] : NULL;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "index/scan.h"
+
+#include "vma/error.h"
+
+#include <string.h>
+
+/*
+ * How much is read at a header: just the header, because what follows is data; but where extents are
+ * small (runs of bare headers) up to this.
+ */
+#define WINDOW_MAX (1024u * 1024u)
+/* An extent smaller than this makes the next read larger. */
+#define SMALL_EXTENT (16u * 1024u)
+
+struct VmaScanner {
+  VmaSource *source;
+  const VmaHeader *header;
+  VmaIndex *index;
+  gboolean salvage;
+
+  guint64 position; /* where the next header is expected */
+
+  guint8 *window;
+  guint64 window_start;
+  gsize window_size, want;
+
+  /* The last extent, whose data are not yet vouched for by what follows them. */
+  gboolean held;
+  VmaExtent extent;
+  guint64 offset;
+};
+
+VmaScanner *
+vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index, gboolean salvage)
+{
+  VmaScanner *scanner = g_new0 (VmaScanner, 1);
+
+  scanner->source = source;
+  scanner->header = header;
+  scanner->index = index;
+  scanner->salvage = salvage;
+  scanner->position = header->size;
+  scanner->window = g_malloc0 (WINDOW_MAX);
+  scanner->want = VMA_EXTENT_HEADER_SIZE;
+  return scanner;
+}
+
+void
+vma_scanner_free (VmaScanner *scanner)
+{
+  g_free (scanner->window);
+  g_free (scanner);
+}
+
+/* Makes the window hold `size` bytes at `offset`.  Bytes there (fewer at the end), or -1. */
+static gssize
+window_at (VmaScanner *scanner, guint64 offset, gsize size, const guint8 **bytes,
+           GCancellable *cancellable, GError **error)
+{
+  guint64 start = scanner->window_start, end = start + scanner->window_size;
+
+  if (offset < start || offset + size > end) {
+    gsize want = MAX (scanner->want, size);
+    gssize got = vma_source_pread (scanner->source, scanner->window, want, offset, VMA_READ_INDEX,
+                                   cancellable, error);
+    scanner->window_start = offset;
+    scanner->window_size = got > 0 ? (gsize) got : 0;
+    if (got < 0)
+      return -1;
+  }
+  *bytes = scanner->window + (offset - scanner->window_start);
+  return (gssize) MIN (size, scanner->window_start + scanner->window_size - offset);
+}
+
+static void
+adapt_window (VmaScanner *scanner, guint32 extent_size)
+{
+  /* A pipe's bytes can be had once only: never read what is not a header. */
+  if (extent_size > SMALL_EXTENT || vma_source_is_sequential (scanner->source))
+    scanner->want = VMA_EXTENT_HEADER_SIZE;
+  else
+    scanner->want = MIN (MAX (scanner->want * 2, 4096), WINDOW_MAX);
+}
+
+typedef enum {
+  AT_EXTENT,
+  AT_END,
+  AT_DAMAGE,  /* the error says what; salvage may go on */
+  AT_FAILURE, /* it may not */
+} Step;
+
+static Step
+damaged_at (guint64 offset, GError **error, const char *reason)
+{
+  g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED, "extent at %" G_GUINT64_FORMAT ": %s", offset,
+               reason);
+  return AT_DAMAGE;
+}
+
+/* Reads and parses the header at `offset`. */
+static Step
+read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellable *cancellable,
+             GError **error)
+{
+  g_autoptr (GError) local = NULL;
+  const guint8 *bytes;
+
+  if (offset > VMA_MAX_OFFSET - VMA_EXTENT_MAX_SIZE) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "extent at %" G_GUINT64_FORMAT ": archives over 256 TiB cannot be read", offset);
+    return AT_FAILURE;
+  }
+  gssize got
+      = window_at (scanner, offset, VMA_EXTENT_HEADER_SIZE, &bytes, cancellable, &local);
+  if (got < 0) {
+    gboolean hopeless = g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED);
+    g_propagate_error (error, g_steal_pointer (&local));
+    return hopeless ? AT_FAILURE : AT_DAMAGE;
+  }
+  if (got == 0)
+    return AT_END;
+  if (got < (gssize) VMA_EXTENT_HEADER_SIZE)
+    return damaged_at (offset, error, "the file ends inside its header");
+  if (!vma_extent_parse (bytes, scanner->header->uuid, extent, &local))
+    return damaged_at (offset, error, local->message);
+  return AT_EXTENT;
+}
+
+/* The held extent is followed by what must follow it: it counts. */
+static void
+commit_held (VmaScanner *scanner)
+{
+  if (scanner->held)
+    vma_index_add_extent (scanner->index, &scanner->extent, scanner->offset);
+  scanner->held = FALSE;
+}
+
+/*
+ * The first sound extent header at or after `from`, or the end of the archive.  Places that cannot be
+ * read are passed over.  G_MAXUINT64 when cancelled.
+ */
+static guint64
+find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
+{
+  g_autofree guint8 *buffer = g_malloc (WINDOW_MAX);
+  const guint32 unreadable_step = 4096;
+  gsize want = WINDOW_MAX;
+
+  for (;;) {
+    gssize got = vma_source_pread (scanner->source, buffer, want, from, VMA_READ_DATA, cancellable,
+                                   NULL);
+    if (g_cancellable_is_cancelled (cancellable))
+      return G_MAXUINT64;
+    if (got < 0) {
+      if (want > unreadable_step)
+        want = unreadable_step;
+      else
+        from += unreadable_step;
+      if (from >= vma_source_size (scanner->source))
+        return vma_source_size (scanner->source);
+      continue;
+    }
+    if (got < (gssize) VMA_EXTENT_HEADER_SIZE)
+      return from + (guint64) got;
+
+    for (gsize at = 0; at + VMA_EXTENT_HEADER_SIZE <= (gsize) got; at++) {
+      VmaExtent extent;
+      at = vma_extent_search (buffer, (gsize) got, at, scanner->header->uuid);
+      if (at + VMA_EXTENT_HEADER_SIZE <= (gsize) got
+          && vma_extent_parse (buffer + at, scanner->header->uuid, &extent, NULL))
+        return from + at;
+    }
+    /* The last bytes again: a header may begin among them. */
+    from += (guint64) got - (VMA_EXTENT_HEADER_SIZE - 1);
+    want = WINDOW_MAX;
+  }
+}
+
+/*
+ * At scanner->position there is no sound header.  Looks for the next one, also inside the data of the
+ * held extent: if it begins there, or at a distance that whole extents cannot make, bytes were
+ * lost or gained in the held extent, and none of its data are where its header says.
+ */
+static Step
+resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GError **error)
+{
+  guint64 expected = scanner->position;
+  guint64 from = scanner->held ? scanner->offset + VMA_EXTENT_HEADER_SIZE : expected + 1;
+  guint64 found = find_next_header (scanner, from, cancellable);
+
+  if (found == G_MAXUINT64) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+    return AT_FAILURE;
+  }
+  guint64 end = vma_source_size (scanner->source);
+  gboolean at_end = found >= end || end - found < VMA_EXTENT_HEADER_SIZE;
+
+  if (!scanner->held)
+    vma_index_add_damage (scanner->index, expected, at_end ? end : found, reason);
+  else if (expected > end && at_end) {
+    vma_index_add_damage (scanner->index, scanner->offset, end, reason);
+    vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, end);
+  } else if (!at_end
+             && (found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0)) {
+    vma_index_add_damage (scanner->index, scanner->offset, found,
+                          "bytes were lost or gained inside this extent");
+    vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, 0);
+  } else {
+    vma_index_add_damage (scanner->index, expected, at_end ? end : found, reason);
+    commit_held (scanner);
+  }
+  scanner->held = FALSE;
+  scanner->position = at_end ? end : found;
+  return at_end ? AT_END : AT_EXTENT;
+}
+
+/* Strict: the error as it is.  Salvage: notes it and finds the place to go on from. */
+static Step
+step_over_damage (VmaScanner *scanner, GError **damage, GCancellable *cancellable, GError **error)
+{
+  if (!scanner->salvage) {
+    g_propagate_error (error, g_steal_pointer (damage));
+    return AT_FAILURE;
+  }
+  g_autofree char *reason = g_strdup ((*damage)->message);
+  g_clear_error (damage);
+  return resync (scanner, reason, cancellable, error);
+}
+
+/* The extent in scanner->extent at scanner->offset fits the archive, or is dealt with. */
+static Step
+check_extent (VmaScanner *scanner, GError **damage)
+{
+  g_autoptr (GError) local = NULL;
+
+  if (vma_index_check_extent (scanner->index, &scanner->extent, &local))
+    return AT_EXTENT;
+  if (!scanner->salvage)
+    return damaged_at (scanner->offset, damage, local->message);
+
+  g_autofree char *reason
+      = g_strdup_printf ("extent at %" G_GUINT64_FORMAT ": %s", scanner->offset, local->message);
+  guint64 end = scanner->offset + scanner->extent.size;
+  vma_index_add_damage (scanner->index, scanner->offset, end, reason);
+  vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, end);
+  scanner->held = FALSE;
+  return AT_DAMAGE;
+}
+
+/* One step along the chain; AT_DAMAGE means that damage was noted and the next step may be taken. */
+static Step
+scanner_step (VmaScanner *scanner, GCancellable *cancellable, GError **error)
+{
+  g_autoptr (GError) damage = NULL;
+  VmaExtent extent;
+  guint64 size = vma_source_size (scanner->source);
+  Step step = read_extent (scanner, scanner->position, &extent, cancellable, &damage);
+
+  if (step == AT_FAILURE) {
+    g_propagate_error (error, g_steal_pointer (&damage));
+    return AT_FAILURE;
+  }
+  if (step == AT_DAMAGE) {
+    step = step_over_damage (scanner, &damage, cancellable, error);
+    return step == AT_EXTENT ? AT_DAMAGE : step;
+  }
+  commit_held (scanner);
+  if (step == AT_END)
+    return AT_END;
+
+  if (!vma_index_check_memory (scanner->index, error))
+    return AT_FAILURE;
+  scanner->extent = extent;
+  scanner->offset = scanner->position;
+  scanner->held = TRUE;
+  scanner->position += extent.size;
+  adapt_window (scanner, extent.size);
+  if (scanner->position > size) {
+    g_autofree char *reason = g_strdup_printf ("the file ends at %" G_GUINT64_FORMAT
+                                               ", but its data go on to %" G_GUINT64_FORMAT,
+                                               size, scanner->position);
+    damaged_at (scanner->offset, &damage, reason);
+    step = step_over_damage (scanner, &damage, cancellable, error);
+    return step == AT_EXTENT ? AT_DAMAGE : step;
+  }
+  step = check_extent (scanner, &damage);
+  if (step == AT_DAMAGE && damage != NULL) {
+    g_propagate_error (error, g_steal_pointer (&damage));
+    return AT_FAILURE;
+  }
+  return step;
+}
+
+int
+vma_scanner_next (VmaScanner *scanner, const VmaExtent **extent, guint64 *offset,
+                  GCancellable *cancellable, GError **error)
+{
+  for (;;) {
+    if (g_cancellable_is_cancelled (cancellable)) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+      return -1;
+    }
+    Step step = scanner_step (scanner, cancellable, error);
+    vma_index_set_position (scanner->index, scanner->position);
+    switch (step) {
+    case AT_EXTENT:
+      *extent = &scanner->extent;
+      *offset = scanner->offset;
+      return 1;
+    case AT_END:
+      return 0;
+    case AT_DAMAGE:
+      break;
+    case AT_FAILURE:
+      return -1;
+    }
+  }
+}
+
+gboolean
+vma_scanner_run (VmaScanner *scanner, GCancellable *cancellable, GError **error)
+{
+  g_autoptr (GError) failure = NULL;
+  const VmaExtent *extent;
+  guint64 offset;
+  int more;
+
+  while ((more = vma_scanner_next (scanner, &extent, &offset, cancellable, &failure)) > 0)
+    ;
+  if (more == 0)
+    return vma_index_complete (scanner->index, !scanner->salvage, error);
+  vma_index_fail (scanner->index, failure);
+  g_propagate_error (error, g_steal_pointer (&failure));
+  return FALSE;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "source/source-impl.h"
+
+#include "vma/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The kinds of source, most particular first; the last one takes what no other does. */
+static const VmaSourceOps *const kinds[] = {
+  &vma_pipe_source_ops,
+  &vma_file_source_ops,
+};
+
+/* Compressed files that cannot be opened yet, to be told by name. */
+static const struct {
+  const char *magic;
+  gsize size;
+  const char *name;
+} compressed[] = {
+  { "\x28\xb5\x2f\xfd", 4, "zstd" },
+  { "\x1f\x8b", 2, "gzip" },
+  { "\x89LZO", 4, "lzop" },
+  { "\x04\x22\x4d\x18", 4, "lz4" },
+};
+
+static gboolean
+refuse_compressed (const guint8 *head, gsize size, GError **error)
+{
+  for (gsize i = 0; i < G_N_ELEMENTS (compressed); i++)
+    if (size >= compressed[i].size && memcmp (head, compressed[i].magic, compressed[i].size) == 0) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                   "header at 0: compressed with %s, which this version cannot read",
+                   compressed[i].name);
+      return TRUE;
+    }
+  return FALSE;
+}
+
+/* Reads up to `size` bytes, over as many reads as a pipe makes of it.  -1 and errno. */
+static gssize
+read_head (int fd, guint8 *head, gsize size)
+{
+  gsize done = 0;
+
+  while (done < size) {
+    gssize n = read (fd, head + done, size - done);
+    if (n == 0)
+      break;
+    if (n < 0 && errno != EINTR)
+      return -1;
+    if (n > 0)
+      done += (gsize) n;
+  }
+  return (gssize) done;
+}
+
+VmaSource *
+vma_source_open (const char *path, GError **error)
+{
+  guint8 head[VMA_PROBE_SIZE];
+  struct stat st;
+  int fd = strcmp (path, "-") == 0 ? fcntl (STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                                   : open (path, O_RDONLY | O_CLOEXEC);
+
+  if (fd < 0) {
+    vma_set_errno_error (error, errno, "cannot open");
+    return NULL;
+  }
+  if (fstat (fd, &st) == 0 && S_ISDIR (st.st_mode)) {
+    vma_set_errno_error (error, EISDIR, "cannot open");
+    close (fd);
+    return NULL;
+  }
+  gssize size = read_head (fd, head, sizeof head);
+  if (size < 0) {
+    vma_set_errno_error (error, errno, "header at 0: cannot read");
+    close (fd);
+    return NULL;
+  }
+  if (refuse_compressed (head, (gsize) size, error)) {
+    close (fd);
+    return NULL;
+  }
+
+  gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
+  const VmaSourceOps *ops = NULL;
+  for (gsize i = 0; ops == NULL; i++)
+    if (kinds[i]->sequential == sequential && kinds[i]->probe (head, (gsize) size))
+      ops = kinds[i];
+
+  VmaSource *source = ops->open (fd, head, (gsize) size, error);
+  if (source != NULL) {
+    source->ops = ops;
+    atomic_init (&source->refs, 1);
+  }
+  return source;
+}
+
+VmaSource *
+vma_source_ref (VmaSource *source)
+{
+  atomic_fetch_add (&source->refs, 1);
+  return source;
+}
+
+void
+vma_source_unref (VmaSource *source)
+{
+  if (atomic_fetch_sub (&source->refs, 1) == 1)
+    source->ops->free (source);
+}
+
+gssize
+vma_source_pread (VmaSource *source, void *buffer, gsize size, guint64 offset, VmaReadHint hint,
+                  GCancellable *cancellable, GError **error)
+{
+  return source->ops->pread (source, buffer, size, offset, hint, cancellable, error);
+}
+
+gboolean
+vma_source_pread_full (VmaSource *source, void *buffer, gsize size, guint64 offset,
+                       VmaReadHint hint, GCancellable *cancellable, GError **error)
+{
+  gssize got = vma_source_pread (source, buffer, size, offset, hint, cancellable, error);
+
+  if (got >= 0 && (gsize) got < size)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED,
+                 "the archive ends at %" G_GUINT64_FORMAT ", inside data that must be there",
+                 offset + (guint64) got);
+  return got == (gssize) size;
+}
+
+guint64
+vma_source_size (VmaSource *source)
+{
+  return source->ops->size (source);
+}
+
+gboolean
+vma_source_is_sequential (VmaSource *source)
+{
+  return source->ops->sequential;
+}
+
+const char *
+vma_source_kind (VmaSource *source)
+{
+  return source->ops->kind;
+}
+
+gboolean
+vma_source_identity (VmaSource *source, VmaSourceIdentity *identity, GError **error)
+{
+  if (source->ops->identity != NULL)
+    return source->ops->identity (source, identity, error);
+  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED, "a %s has no identity", source->ops->kind);
+  return FALSE;
+}

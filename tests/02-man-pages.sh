@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The built man pages have no error that mandoc knows of, and name the programs' options.
+
+. "$(dirname "$0")/lib/functions.sh"
+requires mandoc
+[ -n "$(ls "$tests/../man")" ] || skip "there are no man pages yet"
+
+pages=()
+for page in vmafs.1 vmatool.1 vma.5; do
+    found=$(find "$BUILDDIR" "$tests/../man" -name "$page" | head -n 1)
+    [ -n "$found" ] || fail "no man page $page was built"
+    pages+=("$found")
+done
+mandoc -T lint -W warning "${pages[@]}"
+
+mandoc -T utf8 "${pages[0]}" | col -b >vmafs.txt
+for option in uid= gid= mode= allow_other salvage ready_fd= direct_io index-cache; do
+    grep -qF -- "$option" vmafs.txt || fail "vmafs(1) does not tell of $option"
+done
+mandoc -T utf8 "${pages[1]}" | col -b >vmatool.txt
+for command in list config verify extract map info index; do
+    grep -qw -- "$command" vmatool.txt || fail "vmatool(1) does not tell of $command"
+done
