@@ -29,25 +29,29 @@ struct VmaArchive {
   pthread_mutex_t lock; /* of what follows */
   GPtrArray *replaced;  /* indexes that readers may still be looking into */
   GCancellable *cancel; /* of the thread */
+  gboolean report_failure;
   gboolean running;
   pthread_t thread;
 };
 
 static void
-report (VmaArchive *archive, const char *format, ...) G_GNUC_PRINTF (2, 3);
-
-static void
-report (VmaArchive *archive, const char *format, ...)
+report_error (VmaArchive *archive, const GError *error)
 {
-  va_list args;
+  g_autoptr (GError) named = g_error_copy (error);
 
   if (archive->report == NULL)
     return;
-  va_start (args, format);
-  g_autofree char *message = g_strdup_vprintf (format, args);
-  va_end (args);
-  g_autofree char *line = g_strdup_printf ("%s: %s", archive->path, message);
-  archive->report (archive->report_data, line);
+  vma_archive_prefix_error (archive, &named);
+  archive->report (archive->report_data, named);
+}
+
+static void
+report_note (VmaArchive *archive, const char *message, const char *consequence)
+{
+  g_autoptr (GError) note
+      = g_error_new (VMA_ERROR, VMA_ERROR_NOTE, "%s; %s", message, consequence);
+
+  report_error (archive, note);
 }
 
 void
@@ -99,7 +103,7 @@ load_index (VmaArchive *archive)
       = vma_saved_index_load (archive->index_path, &archive->key, archive->header, &error);
   if (index == NULL) {
     if (error != NULL)
-      report (archive, "%s; scanning the archive again", error->message);
+      report_note (archive, error->message, "scanning the archive again");
     return NULL;
   }
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
@@ -200,7 +204,28 @@ store_index (VmaArchive *archive, VmaIndex *index)
   if (!vma_saved_index_store (archive->index_path, &archive->key, archive->header, index,
                               archive->cancel, &error)
       && !g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
-    report (archive, "%s; the next mount will scan again (see --index-cache)", error->message);
+    report_note (archive, error->message, "the next use will scan again (see --index-cache)");
+}
+
+/* Tells of a failed scan, once, if it was asked to.  The caller holds the lock. */
+static void
+report_failure (VmaArchive *archive)
+{
+  g_autoptr (GError) failure = vma_index_dup_failure (vma_archive_index (archive));
+
+  if (!archive->report_failure || failure == NULL
+      || g_error_matches (failure, VMA_ERROR, VMA_ERROR_CANCELLED))
+    return;
+  archive->report_failure = FALSE;
+  report_error (archive, failure);
+}
+
+void
+vma_archive_report_index_failure (VmaArchive *archive)
+{
+  VMA_LOCK (&archive->lock);
+  archive->report_failure = TRUE;
+  report_failure (archive);
 }
 
 static void *
@@ -212,6 +237,10 @@ scan_thread (void *data)
 
   if (vma_scanner_run (scanner, archive->cancel, NULL))
     store_index (archive, index);
+  else {
+    VMA_LOCK (&archive->lock);
+    report_failure (archive);
+  }
   return NULL;
 }
 
@@ -280,7 +309,7 @@ vma_archive_replace_index (VmaArchive *archive, VmaIndex *index)
   VMA_LOCK (&archive->lock);
   if (index != vma_archive_index (archive) || g_cancellable_is_cancelled (archive->cancel))
     return;
-  report (archive, "the saved index is damaged; scanning the archive again");
+  report_note (archive, "the saved index is damaged", "scanning the archive again");
   VmaIndex *fresh = vma_index_new (archive->header, NULL);
   g_assert (fresh != NULL); /* one of the same size was there */
   g_ptr_array_add (archive->replaced, index);

@@ -25,8 +25,11 @@
 typedef struct VmaArchive VmaArchive;
 typedef struct VmaImage VmaImage;
 
-/* Takes a line for people: a note, or a failure that no caller is there to be told of.  Any thread. */
-typedef void (*VmaReport) (gpointer data, const char *message);
+/*
+ * Takes what no caller is there to be told of: a note (VMA_ERROR_NOTE), or a failure of the scan in
+ * its thread.  The message begins with the archive's path.  Any thread.
+ */
+typedef void (*VmaReport) (gpointer data, const GError *what);
 
 typedef struct {
   gboolean salvage;
@@ -51,6 +54,12 @@ void vma_archive_start_index (VmaArchive *archive);
  */
 gboolean vma_archive_wait_index (VmaArchive *archive, gint64 timeout_ms, GCancellable *cancellable,
                                  GError **error);
+
+/*
+ * From now on nobody waits for the index: if it fails, or has failed and nobody was told, the report
+ * function gets the error.
+ */
+void vma_archive_report_index_failure (VmaArchive *archive);
 
 /* A scanner that fills the archive's index in the caller's thread, instead of start_index. */
 VmaScanner *vma_archive_scanner_new (VmaArchive *archive);

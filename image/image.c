@@ -95,6 +95,8 @@ vma_image_is_ready (VmaImage *image, guint64 offset, gsize size)
   for (guint64 cluster = offset / VMA_CLUSTER_SIZE, end; cluster <= last; cluster = end) {
     gboolean pending;
     VmaEntry entry = vma_index_lookup (index, image->device->id, cluster, &end, &pending);
+    if (entry == VMA_ENTRY_LOST)
+      vma_archive_replace_index (image->archive, index);
     if (pending || entry == VMA_ENTRY_LOST)
       return FALSE;
   }

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -633,6 +634,19 @@ search (const VmaSidecar *sidecar, guint64 offset)
 }
 
 gboolean
+vma_sidecar_get (VmaSidecar *sidecar, guint64 index, guint64 *out, guint64 *size)
+{
+  pthread_mutex_lock (&sidecar->mutex);
+  gboolean found = index + 1 < sidecar->entries->len;
+  if (found) {
+    *out = entry_at (sidecar, index)->out;
+    *size = entry_at (sidecar, index + 1)->out - *out;
+  }
+  pthread_mutex_unlock (&sidecar->mutex);
+  return found;
+}
+
+gboolean
 vma_sidecar_find (VmaSidecar *sidecar, guint64 offset, guint64 *index, guint64 *out, guint64 *size)
 {
   pthread_mutex_lock (&sidecar->mutex);
@@ -762,24 +776,57 @@ vma_sidecar_last (VmaSidecar *sidecar, GError **error)
   return g_steal_pointer (&chunk);
 }
 
-void
-vma_sidecar_cut (VmaSidecar *sidecar, guint64 index)
+/*
+ * Moves the first `size` bytes to an unnamed file of our own, under the same descriptor: the old one
+ * may be in use by another process, which would append to it as well.
+ */
+static gboolean
+move_to_own_file (VmaSidecar *sidecar, guint64 size)
 {
+  g_autofree guint8 *buffer = g_malloc (1u << 20);
+  g_autofree char *directory = sidecar->name != NULL ? g_path_get_dirname (sidecar->name) : NULL;
+  int fd = open_unnamed (directory);
+  gboolean ok = fd >= 0;
+
+  for (guint64 at = 0; ok && at < size;) {
+    gsize n = (gsize) MIN (1u << 20, size - at);
+    ok = read_at (sidecar->fd, buffer, n, at) && write_at (fd, buffer, n, at, NULL);
+    at += n;
+  }
+  ok = ok && dup3 (fd, sidecar->fd, O_CLOEXEC) >= 0;
+  if (fd >= 0)
+    close (fd);
+  return ok;
+}
+
+gboolean
+vma_sidecar_cut (VmaSidecar *sidecar, guint64 index, GError **error)
+{
+  gboolean ok = FALSE;
+
   pthread_mutex_lock (&sidecar->mutex);
+  index = CLAMP (index, 1, sidecar->entries->len);
+  guint64 size = index < sidecar->entries->len ? entry_at (sidecar, index)->at : 0;
+  if (size == 0)
+    size = sidecar->written;
   if (sidecar->name != NULL)
     g_message ("the saved checkpoints %s are damaged: they are made anew", sidecar->name);
-  /* Unlinked, it is nobody else's (those who have it open only read what they know of), and what
-   * lies in it beyond the good records does no harm: new ones are found by the table in memory. */
-  if (sidecar->complete && sidecar->name != NULL && is_still_at (sidecar->fd, sidecar->name))
+  if (sidecar->name != NULL && is_still_at (sidecar->fd, sidecar->name))
     unlink (sidecar->name);
   if (sidecar->part != NULL && is_still_at (sidecar->fd, sidecar->part))
     unlink (sidecar->part);
+  if (flush (sidecar, NULL) && move_to_own_file (sidecar, size)) {
+    g_array_set_size (sidecar->entries, (guint) index);
+    g_clear_pointer (&sidecar->end_pieces, g_free);
+    sidecar->n_end_pieces = 0;
+    sidecar->ended = sidecar->complete = FALSE;
+    sidecar->written = size;
+    ok = TRUE;
+  } else {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "cannot save checkpoints");
+  }
   g_clear_pointer (&sidecar->name, g_free);
   g_clear_pointer (&sidecar->part, g_free);
-  g_clear_pointer (&sidecar->end_pieces, g_free);
-  sidecar->n_end_pieces = 0;
-  sidecar->ended = sidecar->complete = FALSE;
-  if (index < sidecar->entries->len)
-    g_array_set_size (sidecar->entries, (guint) MAX (index, 1));
   pthread_mutex_unlock (&sidecar->mutex);
+  return ok;
 }

@@ -79,6 +79,9 @@ void vma_sidecar_abort (VmaSidecar *sidecar, guint64 out, const VmaPiece *pieces
 gboolean vma_sidecar_find (VmaSidecar *sidecar, guint64 offset, guint64 *index, guint64 *out,
                            guint64 *size);
 
+/* Where closed chunk `index` lies.  FALSE where there is none. */
+gboolean vma_sidecar_get (VmaSidecar *sidecar, guint64 index, guint64 *out, guint64 *size);
+
 /* Reads the last checkpoint: a pass goes on there.  Damaged ones are cut off first. */
 VmaSidecarChunk *vma_sidecar_last (VmaSidecar *sidecar, GError **error);
 
@@ -92,4 +95,4 @@ VmaSidecarChunk *vma_sidecar_read (VmaSidecar *sidecar, guint64 index, GError **
  * Forgets all from checkpoint `index` on (at least the first stays), takes the file out of the cache,
  * and is ready to append.  For a sidecar found damaged while no pass is running.
  */
-void vma_sidecar_cut (VmaSidecar *sidecar, guint64 index);
+gboolean vma_sidecar_cut (VmaSidecar *sidecar, guint64 index, GError **error);

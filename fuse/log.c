@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fuse/log.h"
+
+#include "vma/error.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <syslog.h>
+
+static atomic_bool use_syslog;
+
+void
+vma_log (const char *format, ...)
+{
+  va_list args;
+
+  va_start (args, format);
+  g_autofree char *message = g_strdup_vprintf (format, args);
+  va_end (args);
+  if (atomic_load (&use_syslog))
+    syslog (LOG_DAEMON | LOG_WARNING, "%s", message);
+  else
+    fprintf (stderr, "vmafs: %s\n", message);
+}
+
+void
+vma_log_error (const GError *error)
+{
+  const char *advice = "";
+
+  if (g_error_matches (error, VMA_ERROR, VMA_ERROR_DAMAGED)
+      || g_error_matches (error, VMA_ERROR, VMA_ERROR_MISSING))
+    advice = " (mount with -o salvage to read the rest)";
+  vma_log ("%s%s", error->message, advice);
+}
+
+void
+vma_log_to_syslog (void)
+{
+  openlog ("vmafs", LOG_PID, LOG_DAEMON);
+  atomic_store (&use_syslog, TRUE);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where the driver's messages go: standard error, and after it has gone to the background the system
+ * log.  One line each, "vmafs: " in front.
+ *
+ * Any thread.
+ */
+#pragma once
+
+#include <glib.h>
+
+void vma_log (const char *format, ...) G_GNUC_PRINTF (1, 2);
+
+/* Logs an error of the library, with advice where there is some. */
+void vma_log_error (const GError *error);
+
+/* From now on to the system log. */
+void vma_log_to_syslog (void);

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vmafs: mounts a VMA archive.
+ */
+#include "fuse/log.h"
+#include "fuse/mount.h"
+#include "fuse/parked.h"
+#include "fuse/readahead.h"
+#include "vma/error.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+/* How long the scan may take before the mount goes ahead without it: most damage shows by then. */
+#define GRACE_MS 500
+
+static void
+on_report (gpointer data G_GNUC_UNUSED, const GError *what)
+{
+  vma_log_error (what);
+}
+
+/* libfuse's messages, as ours: one line, with our name in front. */
+static void
+on_fuse_log (enum fuse_log_level level G_GNUC_UNUSED, const char *format, va_list args)
+{
+  g_autofree char *message = g_strdup_vprintf (format, args);
+
+  vma_log ("%s", g_strchomp (message));
+}
+
+static gboolean
+check_mountpoint (const VmaMountOptions *options)
+{
+  struct stat st;
+
+  if (stat (options->mountpoint, &st) == 0) {
+    if (S_ISDIR (st.st_mode))
+      return TRUE;
+    vma_log ("%s: the mount point is not a directory", options->mountpoint);
+  } else if (errno == ENOTCONN)
+    vma_log ("%s: a dead mount is in the way (remove it with: umount -l %s)", options->mountpoint,
+             options->mountpoint);
+  else if (errno == ENOENT)
+    vma_log ("%s: the mount point does not exist (make it with: mkdir %s)", options->mountpoint,
+             options->mountpoint);
+  else
+    vma_log ("%s: %s", options->mountpoint, g_strerror (errno));
+  return FALSE;
+}
+
+/* The files belong to the archive's owner, and who may read the archive may read them. */
+static void
+set_ownership (VmaMount *mount)
+{
+  const VmaMountOptions *options = mount->options;
+  struct stat st = { .st_uid = geteuid (), .st_gid = getegid (), .st_mode = 0400 };
+
+  stat (options->archive, &st);
+  mount->uid = options->has_uid ? options->uid : st.st_uid;
+  mount->gid = options->has_gid ? options->gid : st.st_gid;
+  mount->mode = options->has_mode ? options->mode : st.st_mode & 0444;
+}
+
+static VmaArchive *
+open_archive (const VmaMountOptions *options)
+{
+  const VmaArchiveOptions archive_options = {
+    .salvage = options->salvage,
+    .cache_dir = options->cache_dir,
+    .report = on_report,
+  };
+  g_autoptr (GError) error = NULL;
+  g_autoptr (VmaArchive) archive = vma_archive_open (options->archive, &archive_options, &error);
+
+  if (archive != NULL && vma_source_is_sequential (vma_archive_source (archive))) {
+    vma_log ("%s: a pipe cannot be mounted (store the archive in a file first)", options->archive);
+    return NULL;
+  }
+  if (archive != NULL) {
+    vma_archive_start_index (archive);
+    if (vma_archive_wait_index (archive, options->wait ? -1 : GRACE_MS, NULL, &error)
+        || error == NULL)
+      return g_steal_pointer (&archive);
+  }
+  vma_log_error (error);
+  return NULL;
+}
+
+static struct fuse_session *
+new_session (VmaMount *mount)
+{
+  const VmaMountOptions *options = mount->options;
+  struct fuse_args args = FUSE_ARGS_INIT (0, NULL);
+  g_autofree char *source = g_canonicalize_filename (options->archive, NULL);
+  g_autofree char *fsname = g_strconcat ("fsname=", source, NULL);
+  char *defaults = NULL;
+
+  fuse_opt_add_opt (&defaults, "ro,nosuid,nodev,default_permissions,subtype=vmafs,max_read=1048576");
+  fuse_opt_add_opt_escaped (&defaults, fsname);
+  fuse_opt_add_arg (&args, "vmafs");
+  fuse_opt_add_arg (&args, "-o");
+  fuse_opt_add_arg (&args, defaults);
+  if (*options->fuse_options != '\0') { /* after ours, so that the user's fsname= wins */
+    fuse_opt_add_arg (&args, "-o");
+    fuse_opt_add_arg (&args, options->fuse_options);
+  }
+  if (options->debug)
+    fuse_opt_add_arg (&args, "-d");
+
+  struct fuse_session *session
+      = fuse_session_new (&args, &vma_fs_ops, sizeof vma_fs_ops, mount);
+  fuse_opt_free_args (&args);
+  free (defaults);
+  return session;
+}
+
+/* Serves until unmounted or told to stop. */
+static int
+serve (VmaMount *mount, struct fuse_session *session)
+{
+  struct fuse_loop_config *config = fuse_loop_cfg_create ();
+
+  int result = fuse_session_loop_mt (session, config);
+  fuse_loop_cfg_destroy (config);
+  /* Before the session goes: parked requests need it for their replies. */
+  vma_parked_stop (mount->parked);
+  return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
+}
+
+static int
+mount_and_serve (VmaMount *mount)
+{
+  int status = EXIT_FAILURE;
+  struct fuse_session *session = new_session (mount);
+
+  if (session == NULL)
+    return status;
+  if (fuse_set_signal_handlers (session) == 0) {
+    if (fuse_session_mount (session, mount->options->mountpoint) == 0) {
+      if (mount->options->readahead > 0)
+        mount->readahead_fd = vma_readahead_open (mount->options->mountpoint);
+      vma_archive_report_index_failure (mount->archive);
+      status = serve (mount, session);
+      /* Lazily: a mount in use leaves the name space now, and ends when its last user does. */
+      fuse_session_unmount (session);
+    }
+    fuse_remove_signal_handlers (session);
+  }
+  fuse_session_destroy (session);
+  return status;
+}
+
+static int
+run (const VmaMountOptions *options)
+{
+  if (!check_mountpoint (options))
+    return EXIT_FAILURE;
+
+  g_autoptr (VmaDaemon) daemon = vma_daemon_start (!options->foreground, options->ready_fd);
+  g_autoptr (VmaArchive) archive = open_archive (options);
+  if (archive == NULL)
+    return EXIT_FAILURE;
+
+  g_autoptr (VmaTree) tree = vma_tree_new (archive);
+  g_autoptr (VmaReadErrors) errors = vma_read_errors_new ();
+  VmaMount mount = {
+    .archive = archive,
+    .tree = tree,
+    .errors = errors,
+    .parked = vma_parked_new (archive),
+    .daemon = daemon,
+    .options = options,
+    .readahead_fd = -1,
+  };
+  set_ownership (&mount);
+  int status = mount_and_serve (&mount);
+  vma_parked_free (mount.parked);
+  if (mount.readahead_fd >= 0)
+    close (mount.readahead_fd);
+  return status;
+}
+
+int
+main (int argc G_GNUC_UNUSED, char **argv)
+{
+  g_autoptr (GError) error = NULL;
+  VmaMountOptions options;
+  int status = EXIT_USAGE;
+
+  setlocale (LC_ALL, "");
+  fuse_set_log_func (on_fuse_log);
+  if (!vma_mount_options_parse (&options, argv, &error))
+    vma_log ("%s", error->message);
+  else if (options.show_version) {
+    printf ("vmafs %s\n", VMAFS_VERSION);
+    status = EXIT_SUCCESS;
+  } else
+    status = run (&options);
+  vma_mount_options_clear (&options);
+  return status;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fuse/options.h"
+
+#include "index/saved.h"
+#include "vma/error.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#define DEFAULT_READAHEAD_KIB 1024
+
+typedef struct {
+  const char *name; /* "salvage", or "uid=" where a value follows */
+  gboolean (*set) (VmaMountOptions *options, const char *value, GError **error);
+} MountOption;
+
+static gboolean
+parse_number (const char *value, guint base, guint64 max, guint64 *out, GError **error)
+{
+  return g_ascii_string_to_unsigned (value, base, 0, max, out, error);
+}
+
+static gboolean
+set_uid (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  options->has_uid = parse_number (value, 10, G_MAXUINT32 - 1, &number, error);
+  options->uid = options->has_uid ? (uid_t) number : 0;
+  return options->has_uid;
+}
+
+static gboolean
+set_gid (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  options->has_gid = parse_number (value, 10, G_MAXUINT32 - 1, &number, error);
+  options->gid = options->has_gid ? (gid_t) number : 0;
+  return options->has_gid;
+}
+
+static gboolean
+set_mode (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  options->has_mode = parse_number (value, 8, 0777, &number, error);
+  options->mode = options->has_mode ? (mode_t) number & 0555 : 0; /* nothing here can be written */
+  return options->has_mode;
+}
+
+static gboolean
+set_ready_fd (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  if (!parse_number (value, 10, G_MAXINT, &number, error))
+    return FALSE;
+  options->ready_fd = (int) number;
+  return TRUE;
+}
+
+static gboolean
+set_readahead (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  if (!parse_number (value, 10, 1024 * 1024, &number, error))
+    return FALSE;
+  options->readahead = (guint) number;
+  return TRUE;
+}
+
+static gboolean
+set_index_cache (VmaMountOptions *options, const char *value, GError **error G_GNUC_UNUSED)
+{
+  g_free (options->cache_dir);
+  options->cache_dir
+      = strcmp (value, "none") == 0 ? NULL : g_canonicalize_filename (value, NULL);
+  return TRUE;
+}
+
+static gboolean
+set_salvage (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->salvage = TRUE;
+  return TRUE;
+}
+
+static gboolean
+set_direct_io (VmaMountOptions *options, const char *value G_GNUC_UNUSED,
+               GError **error G_GNUC_UNUSED)
+{
+  options->direct_io = TRUE;
+  return TRUE;
+}
+
+static gboolean
+set_wait (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->wait = TRUE;
+  return TRUE;
+}
+
+static const MountOption our_options[] = {
+  { "uid=", set_uid },
+  { "gid=", set_gid },
+  { "mode=", set_mode },
+  { "ready_fd=", set_ready_fd },
+  { "readahead=", set_readahead },
+  { "index_cache=", set_index_cache },
+  { "salvage", set_salvage },
+  { "direct_io", set_direct_io },
+  { "wait", set_wait },
+};
+
+/* Options that go to libfuse and the kernel as they stand; "rw" is not among them. */
+static const char *const fuse_options[] = {
+  "allow_other", "allow_root", "auto_unmount", "ro",     "dev",   "nodev",     "suid",
+  "nosuid",      "exec",       "noexec",       "atime",  "noatime", "sync",    "async",
+  "fsname=",     "subtype=",   "context=",     "fscontext=", "defcontext=", "rootcontext=",
+};
+
+static gboolean
+option_matches (const char *option, const char *name, const char **value)
+{
+  gsize size = strlen (name);
+
+  if (name[size - 1] != '=') {
+    *value = NULL;
+    return strcmp (option, name) == 0;
+  }
+  *value = option + size;
+  return strncmp (option, name, size) == 0;
+}
+
+/* Appends one option with the characters escaped that libfuse would take for its own. */
+static void
+append_fuse_option (GString *list, const char *option)
+{
+  if (list->len > 0)
+    g_string_append_c (list, ',');
+  for (const char *p = option; *p != '\0'; p++) {
+    if (*p == ',' || *p == '\\')
+      g_string_append_c (list, '\\');
+    g_string_append_c (list, *p);
+  }
+}
+
+static gboolean
+apply_option (VmaMountOptions *options, GString *fuse_list, const char *option, GError **error)
+{
+  const char *value;
+
+  for (gsize i = 0; i < G_N_ELEMENTS (our_options); i++)
+    if (option_matches (option, our_options[i].name, &value)) {
+      if (our_options[i].set (options, value, error))
+        return TRUE;
+      g_prefix_error (error, "-o %s: ", option);
+      return FALSE;
+    }
+  for (gsize i = 0; i < G_N_ELEMENTS (fuse_options); i++)
+    if (option_matches (option, fuse_options[i], &value)) {
+      append_fuse_option (fuse_list, option);
+      return TRUE;
+    }
+  if (strcmp (option, "rw") == 0)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "-o rw: an archive is never written to");
+  else
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "-o %s: unknown mount option (vmafs --help lists them)", option);
+  return FALSE;
+}
+
+/* Splits "a,b\,c" into "a" and "b,c" and applies each. */
+static gboolean
+apply_list (VmaMountOptions *options, GString *fuse_list, const char *list, GError **error)
+{
+  g_autoptr (GString) option = g_string_new (NULL);
+
+  for (const char *p = list;; p++) {
+    if (*p == '\\' && p[1] != '\0')
+      g_string_append_c (option, *++p);
+    else if (*p != ',' && *p != '\0')
+      g_string_append_c (option, *p);
+    else {
+      if (option->len > 0 && !apply_option (options, fuse_list, option->str, error))
+        return FALSE;
+      if (*p == '\0')
+        return TRUE;
+      g_string_truncate (option, 0);
+    }
+  }
+}
+
+static const char description[]
+    = "Shows each disk of a VMA archive as a raw image: MOUNTPOINT/disk-NAME.raw\n"
+      "Unmount with: umount MOUNTPOINT   (or: fusermount3 -u MOUNTPOINT)\n"
+      "\n"
+      "Mount options (-o):\n"
+      "  salvage              mount a damaged archive; what is lost reads as an I/O error\n"
+      "  wait                 return only when the whole archive is indexed\n"
+      "  uid=N gid=N mode=M   owner and permissions of the files (default: the archive's)\n"
+      "  allow_other          let other users in\n"
+      "  direct_io            no page cache: faster for one bulk copy, no shared mmap\n"
+      "  index_cache=DIR|none where the index is kept between mounts\n"
+      "  readahead=KIB        read-ahead of the mount, root only (default 1024)\n"
+      "  ready_fd=N           write a line to this descriptor when the mount answers\n"
+      "  ro,fsname=,subtype=,auto_unmount,noatime,nosuid,...  as in mount(8), mount.fuse3(8)\n";
+
+gboolean
+vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
+{
+  g_auto (GStrv) lists = NULL;
+  g_auto (GStrv) arguments = g_strdupv (argv); /* GLib moves what it does not know */
+  g_autofree char *index_cache = NULL;
+  const GOptionEntry entries[] = {
+    { "options", 'o', 0, G_OPTION_ARG_STRING_ARRAY, &lists, "Mount options, see below", "OPT,..." },
+    { "foreground", 'f', 0, G_OPTION_ARG_NONE, &options->foreground,
+      "Stay in the foreground, messages on standard error", NULL },
+    { "debug", 'd', 0, G_OPTION_ARG_NONE, &options->debug, "Print FUSE requests (implies -f)",
+      NULL },
+    { "index-cache", 0, 0, G_OPTION_ARG_FILENAME, &index_cache,
+      "Where the index is kept between mounts", "DIR|none" },
+    { "version", 'V', 0, G_OPTION_ARG_NONE, &options->show_version, "Print the version", NULL },
+    { NULL },
+  };
+  g_autoptr (GOptionContext) context
+      = g_option_context_new ("ARCHIVE MOUNTPOINT - mount a VMA archive");
+  g_autoptr (GString) fuse_list = g_string_new (NULL);
+
+  *options = (VmaMountOptions){
+    .ready_fd = -1,
+    .readahead = DEFAULT_READAHEAD_KIB,
+    .cache_dir = vma_saved_index_default_dir (),
+  };
+  g_option_context_add_main_entries (context, entries, NULL);
+  g_option_context_set_description (context, description);
+  if (!g_option_context_parse_strv (context, &arguments, error))
+    return FALSE;
+  if (options->show_version)
+    return TRUE;
+  if (index_cache != NULL)
+    set_index_cache (options, index_cache, NULL);
+  for (guint i = 0; lists != NULL && lists[i] != NULL; i++)
+    if (!apply_list (options, fuse_list, lists[i], error))
+      return FALSE;
+
+  if (g_strv_length (arguments) != 3) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "needs an archive and a mount point: vmafs ARCHIVE MOUNTPOINT [-o OPTIONS]");
+    return FALSE;
+  }
+  options->archive = g_strdup (arguments[1]);
+  options->mountpoint = g_canonicalize_filename (arguments[2], NULL);
+  options->foreground |= options->debug;
+  options->fuse_options = g_strdup (fuse_list->str);
+  return TRUE;
+}
+
+void
+vma_mount_options_clear (VmaMountOptions *options)
+{
+  g_free (options->archive);
+  g_free (options->mountpoint);
+  g_free (options->cache_dir);
+  g_free (options->fuse_options);
+}

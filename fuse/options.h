@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The command line of vmafs, parsed.
+ *
+ * Owns the table of options.  Parsing has no effect outside the structure, but that errors are
+ * returned for the caller to print.  Used by the main thread only.
+ */
+#pragma once
+
+#include <glib.h>
+#include <sys/types.h>
+
+typedef struct {
+  char *archive;
+  char *mountpoint;
+  char *cache_dir;  /* NULL: no saved index */
+  char *fuse_options; /* for libfuse's own "-o": escaped, comma-separated */
+  gboolean foreground;
+  gboolean debug;
+  gboolean salvage;
+  gboolean direct_io;
+  gboolean wait; /* for the whole index, before the mount returns */
+  gboolean show_version;
+  gboolean has_uid, has_gid, has_mode;
+  uid_t uid;
+  gid_t gid;
+  mode_t mode;
+  int ready_fd;    /* -1: none */
+  guint readahead; /* KiB */
+} VmaMountOptions;
+
+/* FALSE and an error fit to follow "vmafs: " where the arguments are wrong (exit status 2). */
+gboolean vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error);
+void vma_mount_options_clear (VmaMountOptions *options);
