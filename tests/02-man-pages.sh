@@ -14,11 +14,11 @@ for page in vmafs.1 vmatool.1 vma.5; do
 done
 mandoc -T lint -W warning "${pages[@]}"
 
-mandoc -T utf8 "${pages[0]}" | col -b >vmafs.txt
+mandoc -T utf8 "${pages[0]}" | sed 's|.\x08||g' >vmafs.txt
 for option in uid= gid= mode= allow_other salvage ready_fd= direct_io index-cache; do
     grep -qF -- "$option" vmafs.txt || fail "vmafs(1) does not tell of $option"
 done
-mandoc -T utf8 "${pages[1]}" | col -b >vmatool.txt
+mandoc -T utf8 "${pages[1]}" | sed 's|.\x08||g' >vmatool.txt
 for command in list config verify extract map info index; do
     grep -qw -- "$command" vmatool.txt || fail "vmatool(1) does not tell of $command"
 done

@@ -7,6 +7,7 @@ Shares no code with the programs it tests, nor with vmaread.py: what two of them
 same way would never be noticed.  The same layout and seed always give the same bytes.
 
   vmagen.py LAYOUT ARCHIVE [--disks DIR] [--seed N]   see `vmagen.py --list`
+  vmagen.py all DIR                                   DIR/LAYOUT.vma and DIR/LAYOUT/FILENAME
   vmagen.py huge ARCHIVE [--size BYTES]               full extents, their payload a hole
   vmagen.py empty ARCHIVE [--size BYTES]              one all-zero disk: bare headers in a row
 
@@ -188,7 +189,7 @@ def interleaved(rng, seed):
 
 
 def sparse(rng, seed):
-    data = bytearray(192 * MIB)
+    data = bytearray(64 * MIB)
     for _ in range(60):
         at = rng.randrange(0, len(data), 512)
         data[at:at + 3000] = rng.randbytes(3000)[:len(data) - at]
@@ -327,7 +328,13 @@ def write_disks(archive, folder):
     os.makedirs(folder, exist_ok=True)
     for name, data in archive.truth().items():
         with open(os.path.join(folder, name), "wb") as out:
-            out.write(data)
+            for at in range(0, len(data), CLUSTER):
+                piece = data[at:at + CLUSTER]
+                if piece.count(0) == len(piece):
+                    out.seek(len(piece), os.SEEK_CUR)
+                else:
+                    out.write(piece)
+            out.truncate(len(data))
 
 
 def main():
@@ -341,6 +348,11 @@ def main():
     args = parser.parse_args()
     if args.list:
         print("\n".join(LAYOUTS))
+    elif args.layout == "all" and args.archive:
+        for layout in LAYOUTS:
+            archive = make(layout, args.seed)
+            write_disks(archive, os.path.join(args.archive, layout))
+            archive.write(os.path.join(args.archive, layout + ".vma"))
     elif args.layout in ("huge", "empty") and args.archive:
         print(json.dumps({"huge": huge, "empty": empty}[args.layout](args.archive, args.size)))
     elif args.layout in LAYOUTS and args.archive:

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* File names: one harmless path component each, all different. */
+#include "vma/names.h"
+
+#include <string.h>
+
+/* vma_header_free() frees what the parser made; this one is made by hand. */
+#define TEST_HEADER __attribute__ ((cleanup (header_clear))) VmaHeader *
+
+static VmaHeader *
+header_new (void)
+{
+  VmaHeader *header = g_new0 (VmaHeader, 1);
+
+  header->devices = g_ptr_array_new ();
+  header->configs = g_ptr_array_new ();
+  return header;
+}
+
+static void
+add_config (VmaHeader *header, const char *name)
+{
+  VmaConfig *config = g_new0 (VmaConfig, 1);
+
+  config->slot = header->configs->len;
+  config->name = g_strdup (name);
+  g_ptr_array_add (header->configs, config);
+}
+
+static void
+add_device (VmaHeader *header, const char *name)
+{
+  VmaDevice *device = g_new0 (VmaDevice, 1);
+
+  device->id = (guint8) (header->devices->len + 1);
+  device->name = g_strdup (name);
+  device->is_vmstate = strcmp (name, VMA_VMSTATE_NAME) == 0;
+  header->by_id[device->id] = device;
+  g_ptr_array_add (header->devices, device);
+}
+
+static void
+header_clear (VmaHeader **at)
+{
+  VmaHeader *header = *at;
+
+  for (guint i = 0; i < header->configs->len; i++) {
+    VmaConfig *config = g_ptr_array_index (header->configs, i);
+    g_free (config->name);
+    g_free (config);
+  }
+  for (guint i = 0; i < header->devices->len; i++) {
+    VmaDevice *device = g_ptr_array_index (header->devices, i);
+    g_free (device->name);
+    g_free (device);
+  }
+  g_ptr_array_unref (header->configs);
+  g_ptr_array_unref (header->devices);
+  g_free (header);
+}
+
+static void
+check_escape (const char *name, const char *wanted)
+{
+  g_autofree char *got = vma_name_escape (name);
+  g_assert_cmpstr (got, ==, wanted);
+}
+
+static void
+test_escape (void)
+{
+  check_escape ("drive-scsi0", "drive-scsi0");
+  check_escape ("50%", "50%");
+  check_escape ("..", "%2E%2E");
+  check_escape (".", "%2E");
+  check_escape ("../evil", "..%2Fevil");
+  check_escape ("a/%2F", "a%2F%252F");
+  check_escape ("new\nline", "new%0Aline");
+  check_escape ("\x7f", "%7F");
+  check_escape ("\xc3\xa4", "\xc3\xa4");
+  check_escape ("\xc3(", "%C3(");
+  check_escape ("", "~");
+}
+
+static void
+test_long (void)
+{
+  g_autofree char *plain = g_strnfill (200, 'x');
+  g_autofree char *longer = g_strnfill (5000, '/');
+  g_autofree char *escaped = vma_name_escape (longer);
+
+  check_escape (plain, plain);
+  g_assert_cmpuint (strlen (escaped), <=, 201);
+  g_assert_true (g_str_has_suffix (escaped, "~"));
+}
+
+/* However a header names its parts, the results are components, and no two are alike. */
+static void
+test_distinct (void)
+{
+  static const char *const nasty[]
+      = { "same", "same", "same~2", "same", "..", "%2E%2E", "disk-a.raw", "vmstate.bin", ".vmafs",
+          "a/b", "a%2Fb", "/", "\n", "disk-a~2.raw" };
+  TEST_HEADER header = header_new ();
+  g_autoptr (GHashTable) seen = g_hash_table_new (g_str_hash, g_str_equal);
+
+  for (guint i = 0; i < G_N_ELEMENTS (nasty); i++)
+    add_config (header, nasty[i]);
+  add_device (header, "a");
+  add_device (header, "a");
+  add_device (header, "vmstate");
+  g_autoptr (VmaNames) names = vma_names_new (header);
+
+  g_assert_cmpstr (vma_names_device (names, 1), ==, "disk-a.raw");
+  g_assert_cmpstr (vma_names_device (names, 2), ==, "disk-a~2.raw");
+  g_assert_cmpstr (vma_names_device (names, 3), ==, "vmstate.bin");
+  for (guint i = 0; i < header->devices->len + header->configs->len; i++) {
+    const char *name = i < header->devices->len
+                           ? vma_names_device (names, (guint8) (i + 1))
+                           : vma_names_config (names, i - header->devices->len);
+    g_assert_null (strchr (name, '/'));
+    g_assert_cmpstr (name, !=, "");
+    g_assert_cmpstr (name, !=, ".");
+    g_assert_cmpstr (name, !=, "..");
+    g_assert_cmpstr (name, !=, ".vmafs");
+    g_assert_true (g_utf8_validate (name, -1, NULL));
+    g_assert_cmpuint (strlen (name), <=, 255);
+    g_assert_true (g_hash_table_add (seen, (gpointer) name));
+  }
+}
+
+static void
+test_first_escaped (void)
+{
+  TEST_HEADER header = header_new ();
+
+  add_device (header, "a");
+  add_config (header, "fine.conf");
+  {
+    g_autoptr (VmaNames) names = vma_names_new (header);
+    g_assert_null (vma_names_first_escaped (names));
+  }
+  add_config (header, "../evil.conf");
+  g_autoptr (VmaNames) names = vma_names_new (header);
+  g_assert_cmpstr (vma_names_first_escaped (names), ==, "..%2Fevil.conf");
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/names/escape", test_escape);
+  g_test_add_func ("/names/long", test_long);
+  g_test_add_func ("/names/distinct", test_distinct);
+  g_test_add_func ("/names/first-escaped", test_first_escaped);
+  return g_test_run ();
+}
