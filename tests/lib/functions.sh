@@ -126,7 +126,7 @@ vmafs_pid() # MOUNTPOINT
 
 is_mounted() # MOUNTPOINT
 {
-    grep -qF " $(readlink -f "$1") fuse." /proc/self/mounts
+    grep -qF " $(readlink -f "$1" | sed 's/ /\\040/g') fuse." /proc/self/mounts
 }
 
 gone() # MOUNTPOINT: neither mounted nor served any more
@@ -187,6 +187,23 @@ same_text() # WANTED GOT
         diff <(printf '%s\n' "$1") <(printf '%s\n' "$2") || true
         fail "not the text that was wanted"
     fi
+}
+
+# An archive whose scan takes about $1 seconds: `slow_vmafs ...` runs vmafs so that each small read of
+# $TEST_TMP/slow.vma takes its time.  It has 1000 extents.
+make_slow_archive() # SECONDS
+{
+    slow_us=$(($1 * 1000))
+    # The sanitizers' own preloaded library would have to come first.
+    [ "${TEST_VARIANT:-plain}" = plain ] || skip "not with a sanitizer"
+    "${CC:-cc}" -shared -fPIC -O1 -o slow-pread.so "$lib/slow-pread.c" -ldl
+    python3 "$lib/vmagen.py" huge slow.vma --size 3867136000 >slow.json
+}
+
+slow_vmafs() # as vmafs
+{
+    LD_PRELOAD=$TEST_TMP/slow-pread.so SLOW_PREAD_FILE=$TEST_TMP/slow.vma \
+        SLOW_PREAD_US=$slow_us "$VMAFS" "$@"
 }
 
 make_archive() # LAYOUT ARCHIVE [vmagen option...]
