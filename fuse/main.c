@@ -99,8 +99,7 @@ new_session (VmaMount *mount)
 {
   const VmaMountOptions *options = mount->options;
   struct fuse_args args = FUSE_ARGS_INIT (0, NULL);
-  g_autofree char *source = g_canonicalize_filename (options->archive, NULL);
-  g_autofree char *fsname = g_strconcat ("fsname=", source, NULL);
+  g_autofree char *fsname = g_strconcat ("fsname=", mount->source, NULL);
   char *defaults = NULL;
 
   fuse_opt_add_opt (&defaults, "ro,nosuid,nodev,default_permissions,subtype=vmafs,max_read=1048576");
@@ -169,6 +168,7 @@ run (const VmaMountOptions *options)
   if (archive == NULL)
     return EXIT_FAILURE;
 
+  g_autofree char *source = g_canonicalize_filename (options->archive, NULL);
   g_autoptr (VmaTree) tree = vma_tree_new (archive);
   g_autoptr (VmaReadErrors) errors = vma_read_errors_new ();
   VmaMount mount = {
@@ -178,6 +178,7 @@ run (const VmaMountOptions *options)
     .parked = vma_parked_new (archive),
     .daemon = daemon,
     .options = options,
+    .source = source,
     .readahead_fd = -1,
   };
   set_ownership (&mount);

@@ -23,6 +23,7 @@ typedef struct {
   VmaParked *parked;
   VmaDaemon *daemon;
   const VmaMountOptions *options;
+  const char *source;   /* the archive's absolute path: the daemon's directory changes */
   uid_t uid;
   gid_t gid;
   mode_t mode;          /* of files */

@@ -4,6 +4,7 @@
 #include "fuse/parked.h"
 
 #include <json-glib/json-glib.h>
+#include <string.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -111,7 +112,7 @@ vma_mount_status (VmaMount *mount)
 
   uuid_unparse_lower (vma_archive_header (mount->archive)->uuid, uuid);
   json_builder_begin_object (json);
-  add_string (json, "archive", vma_archive_path (mount->archive));
+  add_string (json, "archive", mount->source);
   add_string (json, "kind", vma_source_kind (vma_archive_source (mount->archive)));
   add_string (json, "uuid", uuid);
   add_number (json, "ctime", (guint64) vma_archive_header (mount->archive)->ctime);

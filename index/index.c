@@ -19,6 +19,8 @@ struct VmaIndex {
   const VmaHeader *header;
   VmaMap *maps[VMA_MAX_DEVICES];
   Counters devices[VMA_MAX_DEVICES];
+  Counters *vmstate; /* those of the device of that name, or NULL */
+  guint64 memory_limit;
   Counter extents, bare_extents, end, position;
 
   _Atomic int state;
@@ -66,6 +68,19 @@ damage_new (guint64 start, guint64 end, const char *reason)
   return damage;
 }
 
+/* How many extents may pass unchecked: their clusters can claim 120 MiB. */
+#define MEMORY_CHECK_EXTENTS 64
+
+/*
+ * An archive lists each cluster in 8 bytes, so a map can never be much larger than an honest archive;
+ * but a hostile one can spread few clusters over many pages, or compress its headers.
+ */
+static guint64
+memory_limit (void)
+{
+  return (guint64) sysconf (_SC_PHYS_PAGES) / 2 * (guint64) sysconf (_SC_PAGESIZE);
+}
+
 VmaIndex *
 vma_index_new (const VmaHeader *header, GError **error)
 {
@@ -83,6 +98,8 @@ vma_index_new (const VmaHeader *header, GError **error)
   for (guint i = 0; i < header->devices->len; i++) {
     const VmaDevice *device = g_ptr_array_index (header->devices, i);
 
+    if (device->is_vmstate)
+      index->vmstate = &index->devices[device->id];
     index->maps[device->id] = vma_map_new (device->clusters);
     if (index->maps[device->id] == NULL) {
       g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
@@ -91,6 +108,7 @@ vma_index_new (const VmaHeader *header, GError **error)
       return NULL;
     }
   }
+  index->memory_limit = memory_limit ();
   atomic_store (&index->position, header->size);
   atomic_store (&index->end, header->size);
   return g_steal_pointer (&index);
@@ -317,43 +335,69 @@ allowed_mask (const VmaDevice *device, guint64 cluster)
   return (guint16) ((1u << blocks) - 1);
 }
 
-static gboolean
-check_slot (VmaIndex *index, const VmaSlot *slot, guint64 *vmstate_next, GError **error)
+/* The slots from `first` on that list clusters of one device one after another. */
+static guint32
+run_length (const VmaExtent *extent, guint32 first)
 {
-  const VmaDevice *device = index->header->by_id[slot->device];
-  const char *reason;
+  const VmaSlot *slot = &extent->slots[first];
+  guint32 n = 1;
 
+  while (first + n < extent->n_slots && slot[n].device == slot->device
+         && slot[n].cluster == (guint64) slot->cluster + n)
+    n++;
+  return n;
+}
+
+/* Why a run of slots does not fit, and with which of its clusters; NULL where it does. */
+static const char *
+find_unfit (VmaIndex *index, const VmaSlot *slots, guint32 n, guint64 *vmstate_next,
+            guint64 *cluster)
+{
+  const VmaDevice *device = index->header->by_id[slots->device];
+  guint64 first = slots->cluster, last = first + n - 1;
+
+  *cluster = first;
   if (device == NULL)
-    reason = "is of a device that the archive does not have";
-  else if (slot->cluster >= device->clusters)
-    reason = "is beyond the end of its device";
-  else if ((slot->mask & ~allowed_mask (device, slot->cluster)) != 0)
-    reason = "has blocks beyond the end of its device";
-  else if (device->is_vmstate && slot->cluster != (*vmstate_next)++)
-    reason = "of the VM state is out of order";
-  else if (vma_map_get (index->maps[slot->device], slot->cluster) != VMA_ENTRY_MISSING)
-    reason = "is listed twice";
-  else
-    return TRUE;
-  g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED, "cluster %u of device %u %s", slot->cluster,
-               slot->device, reason);
-  return FALSE;
+    return "is of a device that the archive does not have";
+  if (device->is_vmstate) {
+    if (first != *vmstate_next)
+      return "of the VM state is out of order";
+    *vmstate_next += n;
+  }
+  if (last >= device->clusters) {
+    *cluster = MAX (first, device->clusters);
+    return "is beyond the end of its device";
+  }
+  /* Only a device's last cluster can reach beyond its end. */
+  if ((slots[n - 1].mask & ~allowed_mask (device, last)) != 0) {
+    *cluster = last;
+    return "has blocks beyond the end of its device";
+  }
+  if (!vma_map_all_missing (index->maps[slots->device], first, n)) {
+    while (vma_map_get (index->maps[slots->device], *cluster) == VMA_ENTRY_MISSING)
+      (*cluster)++;
+    return "is listed twice";
+  }
+  return NULL;
 }
 
 gboolean
 vma_index_check_extent (VmaIndex *index, const VmaExtent *extent, GError **error)
 {
-  guint64 vmstate_next[VMA_MAX_DEVICES];
+  guint64 vmstate_next = index->vmstate != NULL ? counted (&index->vmstate->next) : 0;
 
-  for (guint i = 0; i < index->header->devices->len; i++) {
-    const VmaDevice *device = g_ptr_array_index (index->header->devices, i);
-    if (device->is_vmstate)
-      vmstate_next[device->id] = counted (&index->devices[device->id].next);
-  }
-  for (guint32 i = 0; i < extent->n_slots; i++)
-    if (!check_slot (index, &extent->slots[i], &vmstate_next[extent->slots[i].device], error))
+  for (guint32 i = 0, n; i < extent->n_slots; i += n) {
+    const VmaSlot *slots = &extent->slots[i];
+    guint64 cluster;
+
+    n = run_length (extent, i);
+    const char *reason = find_unfit (index, slots, n, &vmstate_next, &cluster);
+    if (reason != NULL) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED,
+                   "cluster %" G_GUINT64_FORMAT " of device %u %s", cluster, slots->device, reason);
       return FALSE;
-
+    }
+  }
   const VmaSlot *repeated = find_repeated (extent);
   if (repeated != NULL) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED, "cluster %u of device %u is listed twice",
@@ -363,17 +407,25 @@ vma_index_check_extent (VmaIndex *index, const VmaExtent *extent, GError **error
   return TRUE;
 }
 
+/* Adds slots that run_length() found to belong together. */
 static void
-add_slot (VmaIndex *index, const VmaSlot *slot, guint64 extent_offset)
+add_run (VmaIndex *index, const VmaSlot *slots, guint32 n, guint64 extent_offset)
 {
-  Counters *c = &index->devices[slot->device];
+  Counters *c = &index->devices[slots->device];
+  VmaEntry entries[VMA_EXTENT_SLOTS];
+  guint data = 0, blocks = 0;
 
-  vma_map_set (index->maps[slot->device], slot->cluster,
-               vma_entry_make (extent_offset + slot->offset, slot->mask));
-  count (slot->mask != 0 ? &c->data : &c->zero, 1);
-  count (&c->blocks, vma_mask_blocks (slot->mask));
-  count (&c->in_order, slot->cluster == counted (&c->next));
-  atomic_store_explicit (&c->next, (guint64) slot->cluster + 1, memory_order_relaxed);
+  for (guint32 i = 0; i < n; i++) {
+    entries[i] = vma_entry_make (extent_offset + slots[i].offset, slots[i].mask);
+    data += slots[i].mask != 0;
+    blocks += vma_mask_blocks (slots[i].mask);
+  }
+  vma_map_set (index->maps[slots->device], slots->cluster, entries, n);
+  count (&c->data, data);
+  count (&c->zero, n - data);
+  count (&c->blocks, blocks);
+  count (&c->in_order, n - 1 + (slots->cluster == counted (&c->next)));
+  atomic_store_explicit (&c->next, (guint64) slots->cluster + n, memory_order_relaxed);
 }
 
 /* Takes back whatever the map says of this cluster. */
@@ -397,7 +449,7 @@ spoil_slot (VmaIndex *index, const VmaSlot *slot)
     count (&c->blocks, -(guint64) vma_mask_blocks (vma_entry_mask (old)));
   }
   count (&c->bad, 1);
-  vma_map_set (index->maps[slot->device], slot->cluster, VMA_ENTRY_BAD);
+  vma_map_set_bad (index->maps[slot->device], slot->cluster);
 }
 
 static void
@@ -409,26 +461,18 @@ count_extent (VmaIndex *index, const VmaExtent *extent, guint64 offset)
   note_progress (index);
 }
 
-/*
- * An archive lists each cluster in 8 bytes, so a map can never be much larger than an honest archive;
- * but a hostile one can spread few clusters over many pages, or compress its headers.
- */
-static guint64
-memory_limit (void)
-{
-  return (guint64) sysconf (_SC_PHYS_PAGES) / 2 * (guint64) sysconf (_SC_PAGESIZE);
-}
-
 gboolean
 vma_index_check_memory (VmaIndex *index, GError **error)
 {
   guint64 used = 0;
 
+  if (counted (&index->extents) % MEMORY_CHECK_EXTENTS != 0)
+    return TRUE;
   for (guint i = 0; i < index->header->devices->len; i++) {
     const VmaDevice *device = g_ptr_array_index (index->header->devices, i);
     used += vma_map_page_memory (index->maps[device->id]);
   }
-  if (used <= memory_limit ())
+  if (used <= index->memory_limit)
     return TRUE;
   g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                "the cluster maps need more than half of this machine's memory");
@@ -438,8 +482,10 @@ vma_index_check_memory (VmaIndex *index, GError **error)
 void
 vma_index_add_extent (VmaIndex *index, const VmaExtent *extent, guint64 offset)
 {
-  for (guint32 i = 0; i < extent->n_slots; i++)
-    add_slot (index, &extent->slots[i], offset);
+  for (guint32 i = 0, n; i < extent->n_slots; i += n) {
+    n = run_length (extent, i);
+    add_run (index, &extent->slots[i], n, offset);
+  }
   count_extent (index, extent, offset);
 }
 
@@ -448,12 +494,12 @@ vma_index_add_broken_extent (VmaIndex *index, const VmaExtent *extent, guint64 o
 {
   for (guint32 i = 0; i < extent->n_slots; i++) {
     const VmaSlot *slot = &extent->slots[i];
-    guint64 vmstate_next = counted (&index->devices[slot->device].next);
+    guint64 vmstate_next = counted (&index->devices[slot->device].next), cluster;
     guint64 slot_end
         = offset + slot->offset + (guint64) vma_mask_blocks (slot->mask) * VMA_BLOCK_SIZE;
 
-    if (slot_end <= end && check_slot (index, slot, &vmstate_next, NULL))
-      add_slot (index, slot, offset);
+    if (slot_end <= end && find_unfit (index, slot, 1, &vmstate_next, &cluster) == NULL)
+      add_run (index, slot, 1, offset);
     else
       spoil_slot (index, slot);
   }

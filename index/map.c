@@ -134,16 +134,14 @@ dense_new (VmaMap *map)
 static guintptr
 pack_word (VmaMap *map, const VmaEntry *entries)
 {
-  gboolean zero = TRUE;
-
-  for (guint i = 0; zero && i < VMA_PAGE_CLUSTERS; i++)
-    zero = entries[i] == VMA_ENTRY_ZERO;
-  if (zero)
-    return KIND_ZERO;
-
   VmaRuns *runs = vma_runs_pack (entries);
+
   if (runs == NULL)
     return 0;
+  if (runs->n == 1 && runs->entries[0] == VMA_ENTRY_ZERO) {
+    g_free (runs);
+    return KIND_ZERO;
+  }
   memory_add (map, (gssize) vma_runs_size (runs));
   return (guintptr) runs | KIND_RUNS;
 }
@@ -304,18 +302,58 @@ page_open (VmaMap *map, guint32 page)
   return dense;
 }
 
-void
-vma_map_set (VmaMap *map, guint64 cluster, VmaEntry entry)
+gboolean
+vma_map_all_missing (VmaMap *map, guint64 cluster, guint n)
 {
-  guint32 page = (guint32) (cluster / VMA_PAGE_CLUSTERS);
+  guint64 stop = cluster + n, end;
 
+  g_assert (stop <= map->clusters);
+  while (cluster < stop) {
+    guintptr word = atomic_load_explicit (&map->words[cluster / VMA_PAGE_CLUSTERS],
+                                          memory_order_relaxed);
+    if (kind_of (word) == KIND_DENSE) {
+      const DenseEntry *dense = pointer_of (word);
+      end = cluster + 1;
+      if (atomic_load_explicit (&dense[cluster % VMA_PAGE_CLUSTERS], memory_order_relaxed)
+          != VMA_ENTRY_MISSING)
+        return FALSE;
+    } else if (kind_of (word) == KIND_EMPTY)
+      end = cluster - cluster % VMA_PAGE_CLUSTERS + VMA_PAGE_CLUSTERS;
+    else if (vma_map_get_run (map, cluster, &end) != VMA_ENTRY_MISSING)
+      return FALSE;
+    cluster = end;
+  }
+  return TRUE;
+}
+
+void
+vma_map_set (VmaMap *map, guint64 cluster, const VmaEntry *entries, guint n)
+{
+  g_assert (cluster + n <= map->clusters);
+  while (n > 0) {
+    guint32 page = (guint32) (cluster / VMA_PAGE_CLUSTERS);
+    guint first = (guint) (cluster % VMA_PAGE_CLUSTERS);
+    guint here = MIN (n, VMA_PAGE_CLUSTERS - first);
+    DenseEntry *dense = page_open (map, page);
+
+    for (guint i = 0; i < here; i++)
+      atomic_store_explicit (&dense[first + i], entries[i], memory_order_release);
+    map->page_set[page] = (guint16) (map->page_set[page] + here);
+    if (map->page_set[page] == page_length (map, page))
+      page_pack (map, page);
+    cluster += here;
+    entries += here;
+    n -= here;
+  }
+}
+
+void
+vma_map_set_bad (VmaMap *map, guint64 cluster)
+{
   g_assert (cluster < map->clusters);
-  DenseEntry *dense = page_open (map, page);
-  atomic_store_explicit (&dense[cluster % VMA_PAGE_CLUSTERS], entry, memory_order_release);
-  if (entry == VMA_ENTRY_BAD) /* the page stays open: more may follow */
-    return;
-  if (++map->page_set[page] == page_length (map, page))
-    page_pack (map, page);
+  /* The page then stays open: where one cluster is bad, more may be. */
+  DenseEntry *dense = page_open (map, (guint32) (cluster / VMA_PAGE_CLUSTERS));
+  atomic_store_explicit (&dense[cluster % VMA_PAGE_CLUSTERS], VMA_ENTRY_BAD, memory_order_release);
 }
 
 void

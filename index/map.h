@@ -44,8 +44,14 @@ VmaEntry vma_map_get (VmaMap *map, guint64 cluster);
  */
 VmaEntry vma_map_get_run (VmaMap *map, guint64 cluster, guint64 *end);
 
-/* Sets a cluster that is missing so far, or makes one VMA_ENTRY_BAD.  The writer only. */
-void vma_map_set (VmaMap *map, guint64 cluster, VmaEntry entry);
+/* Whether clusters cluster..cluster+n-1 are all missing.  The writer only. */
+gboolean vma_map_all_missing (VmaMap *map, guint64 cluster, guint n);
+
+/* Sets n clusters that are missing so far.  The writer only. */
+void vma_map_set (VmaMap *map, guint64 cluster, const VmaEntry *entries, guint n);
+
+/* Makes a cluster VMA_ENTRY_BAD, whatever it was.  The writer only. */
+void vma_map_set_bad (VmaMap *map, guint64 cluster);
 
 /* Packs what is still dense, and gives back spare memory.  The writer only, when it has set its last. */
 void vma_map_finish (VmaMap *map);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/scan.h"
 
+#include "index/precheck.h"
 #include "vma/error.h"
 
 #include <string.h>
@@ -12,6 +13,8 @@
 #define WINDOW_MAX (1024u * 1024u)
 /* An extent smaller than this makes the next read larger. */
 #define SMALL_EXTENT (16u * 1024u)
+/* From here on a window is taken to be a run of bare headers, whose sums are worth a second thread. */
+#define PRECHECK_MIN (128u * 1024u)
 
 struct VmaScanner {
   VmaSource *source;
@@ -24,6 +27,10 @@ struct VmaScanner {
   guint8 *window;
   guint64 window_start;
   gsize window_size, want;
+
+  VmaPrecheck *precheck;
+  gboolean *good; /* by 512 bytes of the window: the header there was checked and is right */
+  gsize n_good;
 
   /* The last extent, whose data are not yet vouched for by what follows them. */
   gboolean held;
@@ -43,12 +50,16 @@ vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index, gb
   scanner->position = header->size;
   scanner->window = g_malloc0 (WINDOW_MAX);
   scanner->want = VMA_EXTENT_HEADER_SIZE;
+  scanner->precheck = vma_precheck_new ();
+  scanner->good = g_new (gboolean, WINDOW_MAX / VMA_EXTENT_HEADER_SIZE);
   return scanner;
 }
 
 void
 vma_scanner_free (VmaScanner *scanner)
 {
+  vma_precheck_free (scanner->precheck);
+  g_free (scanner->good);
   g_free (scanner->window);
   g_free (scanner);
 }
@@ -66,11 +77,26 @@ window_at (VmaScanner *scanner, guint64 offset, gsize size, const guint8 **bytes
                                    cancellable, error);
     scanner->window_start = offset;
     scanner->window_size = got > 0 ? (gsize) got : 0;
+    scanner->n_good = 0;
     if (got < 0)
       return -1;
+    if (got >= (gssize) PRECHECK_MIN) {
+      vma_precheck_run (scanner->precheck, scanner->window, (gsize) got, scanner->good);
+      scanner->n_good = (gsize) got / VMA_EXTENT_HEADER_SIZE;
+    }
   }
   *bytes = scanner->window + (offset - scanner->window_start);
   return (gssize) MIN (size, scanner->window_start + scanner->window_size - offset);
+}
+
+/* Whether the header at `offset` was found right when the window was filled. */
+static gboolean
+is_prechecked (const VmaScanner *scanner, guint64 offset)
+{
+  guint64 at = offset - scanner->window_start;
+
+  return at % VMA_EXTENT_HEADER_SIZE == 0 && at / VMA_EXTENT_HEADER_SIZE < scanner->n_good
+         && scanner->good[at / VMA_EXTENT_HEADER_SIZE];
 }
 
 static void
@@ -122,7 +148,8 @@ read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellabl
     return AT_END;
   if (got < (gssize) VMA_EXTENT_HEADER_SIZE)
     return damaged_at (offset, error, "the file ends inside its header");
-  if (!vma_extent_parse (bytes, scanner->header->uuid, extent, &local))
+  if (!(is_prechecked (scanner, offset) ? vma_extent_parse_checked : vma_extent_parse) (
+          bytes, scanner->header->uuid, extent, &local))
     return damaged_at (offset, error, local->message);
   return AT_EXTENT;
 }

@@ -17,8 +17,15 @@ damaged (GError **error, const char *reason)
 }
 
 gboolean
-vma_extent_parse (const guint8 data[VMA_EXTENT_HEADER_SIZE], const guint8 uuid[VMA_UUID_SIZE],
-                  VmaExtent *extent, GError **error)
+vma_extent_checksum_is_right (const guint8 data[VMA_EXTENT_HEADER_SIZE])
+{
+  return memcmp (data, extent_magic, sizeof extent_magic) == 0
+         && vma_md5_matches (data, VMA_EXTENT_HEADER_SIZE, VMA_EXTENT_OFF_MD5);
+}
+
+static gboolean
+extent_parse (const guint8 *data, const guint8 *uuid, gboolean checked, VmaExtent *extent,
+              GError **error)
 {
   guint blocks = 0;
 
@@ -26,7 +33,7 @@ vma_extent_parse (const guint8 data[VMA_EXTENT_HEADER_SIZE], const guint8 uuid[V
     return damaged (error, "no extent header where one must be");
   if (memcmp (data + VMA_EXTENT_OFF_UUID, uuid, VMA_UUID_SIZE) != 0)
     return damaged (error, "the extent belongs to another archive (uuid mismatch)");
-  if (!vma_md5_matches (data, VMA_EXTENT_HEADER_SIZE, VMA_EXTENT_OFF_MD5))
+  if (!checked && !vma_md5_matches (data, VMA_EXTENT_HEADER_SIZE, VMA_EXTENT_OFF_MD5))
     return damaged (error, "checksum mismatch");
   if (vma_get_be16 (data + VMA_EXTENT_OFF_RESERVED) != 0)
     return damaged (error, "the reserved field is not 0");
@@ -51,6 +58,20 @@ vma_extent_parse (const guint8 data[VMA_EXTENT_HEADER_SIZE], const guint8 uuid[V
     return damaged (error, "the block count does not match the clusters listed");
   extent->size = VMA_EXTENT_HEADER_SIZE + blocks * VMA_BLOCK_SIZE;
   return TRUE;
+}
+
+gboolean
+vma_extent_parse (const guint8 data[VMA_EXTENT_HEADER_SIZE], const guint8 uuid[VMA_UUID_SIZE],
+                  VmaExtent *extent, GError **error)
+{
+  return extent_parse (data, uuid, FALSE, extent, error);
+}
+
+gboolean
+vma_extent_parse_checked (const guint8 data[VMA_EXTENT_HEADER_SIZE],
+                          const guint8 uuid[VMA_UUID_SIZE], VmaExtent *extent, GError **error)
+{
+  return extent_parse (data, uuid, TRUE, extent, error);
 }
 
 gsize

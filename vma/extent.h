@@ -24,10 +24,14 @@ typedef struct {
   VmaSlot slots[VMA_EXTENT_SLOTS];
 } VmaExtent;
 
-/* Blocks stored for `mask`. */
+/* Blocks stored for `mask`.  Nearly all masks are one of the first two. */
 static inline guint
 vma_mask_blocks (guint16 mask)
 {
+  if (mask == 0)
+    return 0;
+  if (mask == VMA_FULL_MASK)
+    return VMA_BLOCKS_PER_CLUSTER;
   return (guint) __builtin_popcount (mask);
 }
 
@@ -38,6 +42,16 @@ vma_mask_blocks (guint16 mask)
  */
 gboolean vma_extent_parse (const guint8 data[VMA_EXTENT_HEADER_SIZE],
                            const guint8 uuid[VMA_UUID_SIZE], VmaExtent *extent, GError **error);
+
+/*
+ * The same where the caller already knows from vma_extent_checksum_is_right() that the MD5 is right.
+ */
+gboolean vma_extent_parse_checked (const guint8 data[VMA_EXTENT_HEADER_SIZE],
+                                   const guint8 uuid[VMA_UUID_SIZE], VmaExtent *extent,
+                                   GError **error);
+
+/* Whether these 512 bytes begin as an extent header does, and their MD5 is right. */
+gboolean vma_extent_checksum_is_right (const guint8 data[VMA_EXTENT_HEADER_SIZE]);
 
 /*
  * The first place at or after data + from where an extent header of this archive may begin (magic and

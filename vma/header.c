@@ -175,7 +175,8 @@ parse_devices (VmaHeader *header, const guint8 *data, const BlobBuffer *blobs, G
     device->id = (guint8) id;
     device->size = size;
     device->name = g_steal_pointer (&name);
-    device->is_vmstate = strcmp (device->name, VMA_VMSTATE_NAME) == 0;
+    device->is_vmstate = strcmp (device->name, VMA_VMSTATE_NAME) == 0 && !header->has_vmstate;
+    header->has_vmstate |= device->is_vmstate;
     device->clusters = device->is_vmstate ? VMA_MAX_CLUSTERS : vma_clusters_for_size (size);
     g_ptr_array_add (header->devices, device);
     header->by_id[id] = device;

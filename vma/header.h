@@ -29,6 +29,7 @@ typedef struct {
   guint8 uuid[VMA_UUID_SIZE];
   gint64 ctime;                              /* seconds since the epoch */
   guint32 size;                              /* bytes; the first extent stands here */
+  gboolean has_vmstate;                      /* one device at most is it: the first of that name */
   GPtrArray *devices;                        /* VmaDevice *, ascending id; owned */
   GPtrArray *configs;                        /* VmaConfig *, ascending slot; owned */
   const VmaDevice *by_id[VMA_MAX_DEVICES];   /* NULL where no such device */
