@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tool/open.h"
+
+#include "index/saved.h"
+#include "tool/interrupt.h"
+#include "tool/message.h"
+#include "tool/progress.h"
+#include "vma/error.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+char *
+tool_cache_dir (const char *option)
+{
+  if (option == NULL)
+    return vma_saved_index_default_dir ();
+  return strcmp (option, "none") == 0 ? NULL : g_strdup (option);
+}
+
+VmaArchive *
+tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error)
+{
+  const VmaArchiveOptions options
+      = { .salvage = salvage, .cache_dir = cache_dir, .report = tool_report };
+
+  return vma_archive_open (path, &options, error);
+}
+
+/* --- index ------------------------------------------------------------------------------------- */
+
+static gboolean
+scan (VmaArchive *archive, GError **error)
+{
+  g_autoptr (VmaScanner) scanner = vma_archive_scanner_new (archive);
+  VmaIndex *index = vma_archive_index (archive);
+  guint64 size = vma_source_size (vma_archive_source (archive));
+  const VmaExtent *extent;
+  guint64 offset;
+  int more;
+
+  tool_progress_start ("indexing", size != VMA_SIZE_UNKNOWN ? size : 0);
+  while ((more = vma_scanner_next (scanner, &extent, &offset, tool_cancellable (), error)) > 0)
+    tool_progress_set (offset);
+  tool_progress_end ();
+  return more == 0 && vma_index_complete (index, !vma_archive_is_salvaging (archive), error);
+}
+
+static void
+save (VmaArchive *archive, const char *path, const VmaIndexKey *key)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!vma_saved_index_store (path, key, vma_archive_header (archive), vma_archive_index (archive),
+                              tool_cancellable (), &error)
+      && !g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
+    tool_error ("note: %s: %s (--index-cache=DIR puts it elsewhere)", vma_archive_path (archive),
+                error->message);
+}
+
+static gboolean
+get_key (VmaArchive *archive, VmaIndexKey *key)
+{
+  memcpy (key->uuid, vma_archive_header (archive)->uuid, VMA_UUID_SIZE);
+  return vma_source_identity (vma_archive_source (archive), &key->source, NULL);
+}
+
+void
+tool_save_index (VmaArchive *archive, const char *dir)
+{
+  VmaIndexKey key;
+
+  if (dir == NULL || !get_key (archive, &key))
+    return;
+  g_autofree char *path = vma_saved_index_path (dir, &key);
+  save (archive, path, &key);
+}
+
+gboolean
+tool_index_archive (VmaArchive *archive, GError **error)
+{
+  const char *path = vma_archive_index_path (archive);
+  VmaIndexKey key;
+
+  if (vma_index_state (vma_archive_index (archive)) != VMA_INDEX_BUILDING)
+    return vma_archive_wait_index (archive, -1, tool_cancellable (), error);
+  if (!scan (archive, error)) {
+    vma_archive_prefix_error (archive, error);
+    return FALSE;
+  }
+  if (path != NULL && get_key (archive, &key))
+    save (archive, path, &key);
+  return TRUE;
+}
+
+/* --- disks ------------------------------------------------------------------------------------- */
+
+static gboolean
+is_called (const VmaDevice *device, const char *name)
+{
+  if (strcmp (name, device->name) == 0)
+    return TRUE;
+  return g_str_has_prefix (device->name, "drive-")
+         && strcmp (name, device->name + strlen ("drive-")) == 0;
+}
+
+static char *
+list_disks (VmaArchive *archive)
+{
+  const GPtrArray *devices = vma_archive_header (archive)->devices;
+  GString *text = g_string_new (devices->len == 0 ? "there is none" : "there is");
+
+  for (guint i = 0; i < devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (devices, i);
+    g_string_append_printf (text, "%s %s", i > 0 ? "," : "",
+                            vma_names_device (vma_archive_names (archive), device->id));
+  }
+  return g_string_free (text, FALSE);
+}
+
+const VmaDevice *
+tool_find_disk (VmaArchive *archive, const char *name, GError **error)
+{
+  const GPtrArray *devices = vma_archive_header (archive)->devices;
+  const VmaDevice *found = NULL;
+  guint n = 0;
+
+  for (guint i = 0; i < devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (devices, i);
+    /* File names are the only ones that are unique for sure. */
+    if (strcmp (name, vma_names_device (vma_archive_names (archive), device->id)) == 0)
+      return device;
+    if (is_called (device, name)) {
+      found = device;
+      n++;
+    }
+  }
+  if (n == 1)
+    return found;
+  g_autofree char *disks = list_disks (archive);
+  g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s: %s '%s': %s", vma_archive_path (archive),
+               n == 0 ? "no disk" : "more than one disk", name, disks);
+  return NULL;
+}
+
+/* --- listing ----------------------------------------------------------------------------------- */
+
+char *
+tool_archive_ctime (VmaArchive *archive)
+{
+  time_t when = (time_t) vma_archive_header (archive)->ctime;
+  struct tm tm;
+  char text[64];
+
+  if ((gint64) when == vma_archive_header (archive)->ctime && localtime_r (&when, &tm) != NULL
+      && strftime (text, sizeof text, "%a %b %e %H:%M:%S %Y", &tm) > 0)
+    return g_strdup (text);
+  return g_strdup_printf ("@%" G_GINT64_FORMAT, vma_archive_header (archive)->ctime);
+}
+
+void
+tool_print_listing (VmaArchive *archive)
+{
+  const VmaHeader *header = vma_archive_header (archive);
+
+  for (guint i = 0; i < header->configs->len; i++) {
+    const VmaConfig *config = g_ptr_array_index (header->configs, i);
+    g_autofree char *name = vma_name_escape (config->name);
+    printf ("CFG: size: %" G_GSIZE_FORMAT " name: %s\n", g_bytes_get_size (config->data), name);
+  }
+  for (guint i = 0; i < header->devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (header->devices, i);
+    g_autofree char *name = vma_name_escape (device->name);
+    if (device->is_vmstate)
+      printf ("VMSTATE: dev_id=%u memory: %" G_GUINT64_FORMAT "\n", device->id, device->size);
+    else
+      printf ("DEV: dev_id=%u size: %" G_GUINT64_FORMAT " devname: %s\n", device->id, device->size,
+              name);
+  }
+  g_autofree char *ctime_text = tool_archive_ctime (archive);
+  printf ("CTIME: %s\n", ctime_text);
+  fflush (stdout);
+}
+
+char *
+tool_uuid_text (const guint8 uuid[VMA_UUID_SIZE])
+{
+  GString *text = g_string_new (NULL);
+
+  for (guint i = 0; i < VMA_UUID_SIZE; i++)
+    g_string_append_printf (text, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                            uuid[i]);
+  return g_string_free (text, FALSE);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Opening the archive that a command was given, and the disks and saved index that belong to it.
+ */
+#pragma once
+
+#include "image/archive.h"
+
+/* The option --index-cache, into a char *.  Free it with g_free(). */
+#define TOOL_INDEX_CACHE_OPTION(variable)                                                          \
+  {                                                                                                \
+    "index-cache", 0, 0, G_OPTION_ARG_FILENAME, (variable),                                        \
+        "Where saved indexes are kept; none: nowhere", "DIR|none"                                  \
+  }
+
+/* The directory of saved indexes for that option: NULL for "none".  The caller frees it. */
+char *tool_cache_dir (const char *option);
+
+/* Opens an archive; notes of the library become lines.  `cache_dir` may be NULL. */
+VmaArchive *tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error);
+
+/*
+ * Sees to it that the archive's index is finished: scans with a progress bar unless it was loaded, and
+ * saves it where it has a place.  FALSE with the failure, the path in front.
+ */
+gboolean tool_index_archive (VmaArchive *archive, GError **error);
+
+/* Saves a finished index in `dir`; not being able to is a note and no more. */
+void tool_save_index (VmaArchive *archive, const char *dir);
+
+/*
+ * The device that a user calls `name`: the name in the archive ("drive-scsi0"), that without "drive-",
+ * or the file's ("disk-drive-scsi0.raw").  NULL and an error that lists what there is.
+ */
+const VmaDevice *tool_find_disk (VmaArchive *archive, const char *name, GError **error);
+
+/* The lines of `list`: CFG, DEV, VMSTATE, CTIME. */
+void tool_print_listing (VmaArchive *archive);
+
+/* The time of the archive, as ctime() has it, or "@SECONDS" where it is beyond the calendar. */
+char *tool_archive_ctime (VmaArchive *archive);
+
+/* The archive's uuid as text. */
+char *tool_uuid_text (const guint8 uuid[VMA_UUID_SIZE]);
