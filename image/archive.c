@@ -303,18 +303,26 @@ vma_archive_scanner_new (VmaArchive *archive)
                           archive->salvage);
 }
 
-void
-vma_archive_replace_index (VmaArchive *archive, VmaIndex *index)
+/* Puts a new index in the place of a loaded one; FALSE where that was done already. */
+static gboolean
+replace_index (VmaArchive *archive, VmaIndex *index)
 {
   VMA_LOCK (&archive->lock);
   if (index != vma_archive_index (archive) || g_cancellable_is_cancelled (archive->cancel))
-    return;
-  report_note (archive, "the saved index is damaged", "scanning the archive again");
+    return FALSE;
   VmaIndex *fresh = vma_index_new (archive->header, NULL);
   g_assert (fresh != NULL); /* one of the same size was there */
   g_ptr_array_add (archive->replaced, index);
   atomic_store_explicit (&archive->index, fresh, memory_order_release);
   start_thread (archive); /* the first use of the thread: the index was loaded, not scanned */
+  return TRUE;
+}
+
+void
+vma_archive_replace_index (VmaArchive *archive, VmaIndex *index)
+{
+  if (replace_index (archive, index))
+    report_note (archive, "the saved index is damaged", "scanning the archive again");
 }
 
 const char *

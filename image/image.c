@@ -26,30 +26,35 @@ vma_image_size_is_known (VmaImage *image)
 }
 
 static guint64
-size_now (VmaImage *image)
+size_in (VmaImage *image, VmaIndex *index)
 {
   VmaDeviceCounts counts;
 
   if (!image->device->is_vmstate)
     return image->device->size;
-  vma_index_get_device_counts (vma_archive_index (image->archive), image->device->id, &counts);
+  vma_index_get_device_counts (index, image->device->id, &counts);
   return counts.next * VMA_CLUSTER_SIZE;
 }
 
 gboolean
 vma_image_size (VmaImage *image, guint64 *size, GCancellable *cancellable, GError **error)
 {
-  g_autoptr (GError) local = NULL;
+  for (;;) {
+    /* One and the same index, before and after: another may take its place at any time. */
+    VmaIndex *index = vma_archive_index (image->archive);
+    g_autoptr (GError) local = NULL;
 
-  if (!vma_image_size_is_known (image)
-      && !vma_archive_wait_index (image->archive, -1, cancellable, &local)
-      && g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED)) {
-    g_propagate_error (error, g_steal_pointer (&local));
-    return FALSE;
+    if (!image->device->is_vmstate || vma_index_state (index) != VMA_INDEX_BUILDING) {
+      *size = size_in (image, index); /* after a failed scan: as far as it came */
+      return TRUE;
+    }
+    if (!vma_index_wait_finished (index, cancellable, &local)
+        && g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED)
+        && g_cancellable_is_cancelled (cancellable)) {
+      g_propagate_error (error, g_steal_pointer (&local));
+      return FALSE;
+    }
   }
-  /* After a failed scan: as far as it came. */
-  *size = size_now (image);
-  return TRUE;
 }
 
 /* What is known of a cluster; waits for the scan.  FALSE when cancelled. */
@@ -84,14 +89,15 @@ lookup (VmaImage *image, guint64 cluster, VmaEntry *entry, guint64 *end, GCancel
 gboolean
 vma_image_is_ready (VmaImage *image, guint64 offset, gsize size)
 {
-  if (!vma_image_size_is_known (image))
+  VmaIndex *index = vma_archive_index (image->archive);
+
+  if (image->device->is_vmstate && vma_index_state (index) == VMA_INDEX_BUILDING)
     return FALSE;
-  guint64 total = size_now (image);
+  guint64 total = size_in (image, index);
   if (size == 0 || offset >= total)
     return TRUE;
 
   guint64 last = (MIN (total - offset, size) + offset - 1) / VMA_CLUSTER_SIZE;
-  VmaIndex *index = vma_archive_index (image->archive);
   for (guint64 cluster = offset / VMA_CLUSTER_SIZE, end; cluster <= last; cluster = end) {
     gboolean pending;
     VmaEntry entry = vma_index_lookup (index, image->device->id, cluster, &end, &pending);

@@ -20,6 +20,7 @@ struct VmaIndex {
   VmaMap *maps[VMA_MAX_DEVICES];
   Counters devices[VMA_MAX_DEVICES];
   Counters *vmstate; /* those of the device of that name, or NULL */
+  gboolean vmstate_gaps;
   guint64 memory_limit;
   Counter extents, bare_extents, end, position;
 
@@ -34,6 +35,9 @@ struct VmaIndex {
   GError *failure;
   GPtrArray *damage;
 };
+
+/* A hostile archive can be all damage: from here on the last entry just grows. */
+#define DAMAGE_MAX 100000
 
 /* Waiters look again at most that often: a scan passes an extent every few microseconds. */
 #define WAKE_INTERVAL_US 1000
@@ -189,10 +193,8 @@ vma_index_missing (VmaIndex *index, guint8 device)
   const VmaDevice *d = index->header->by_id[device];
   VmaDeviceCounts c;
 
-  if (d->is_vmstate)
-    return 0;
   vma_index_get_device_counts (index, device, &c);
-  return d->clusters - c.data - c.zero - c.bad;
+  return (d->is_vmstate ? c.next : d->clusters) - c.data - c.zero - c.bad;
 }
 
 guint64
@@ -335,6 +337,12 @@ allowed_mask (const VmaDevice *device, guint64 cluster)
   return (guint16) ((1u << blocks) - 1);
 }
 
+void
+vma_index_allow_vmstate_gaps (VmaIndex *index)
+{
+  index->vmstate_gaps = TRUE;
+}
+
 /* The slots from `first` on that list clusters of one device one after another. */
 static guint32
 run_length (const VmaExtent *extent, guint32 first)
@@ -360,9 +368,9 @@ find_unfit (VmaIndex *index, const VmaSlot *slots, guint32 n, guint64 *vmstate_n
   if (device == NULL)
     return "is of a device that the archive does not have";
   if (device->is_vmstate) {
-    if (first != *vmstate_next)
+    if (first < *vmstate_next || (first > *vmstate_next && !index->vmstate_gaps))
       return "of the VM state is out of order";
-    *vmstate_next += n;
+    *vmstate_next = first + n;
   }
   if (last >= device->clusters) {
     *cluster = MAX (first, device->clusters);
@@ -510,7 +518,12 @@ void
 vma_index_add_damage (VmaIndex *index, guint64 start, guint64 end, const char *reason)
 {
   VMA_LOCK (&index->lock);
-  g_ptr_array_add (index->damage, damage_new (start, end, reason));
+  if (index->damage->len < DAMAGE_MAX) {
+    g_ptr_array_add (index->damage, damage_new (start, end, reason));
+    return;
+  }
+  VmaDamage *last = g_ptr_array_index (index->damage, index->damage->len - 1);
+  last->end = MAX (last->end, end);
 }
 
 void

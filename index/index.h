@@ -75,7 +75,7 @@ VmaMap *vma_index_map (VmaIndex *index, guint8 device);
 void vma_index_get_counts (VmaIndex *index, VmaIndexCounts *counts);
 void vma_index_get_device_counts (VmaIndex *index, guint8 device, VmaDeviceCounts *counts);
 
-/* Clusters of a device that are in no extent; 0 for vmstate, whose length nobody knows. */
+/* Clusters of a device that are in no extent; for vmstate, whose length nobody knows, the gaps. */
 guint64 vma_index_missing (VmaIndex *index, guint8 device);
 
 /* How far the scan has come in the archive, bytes. */
@@ -107,6 +107,9 @@ gboolean vma_index_wait_finished (VmaIndex *index, GCancellable *cancellable, GE
  * nothing stored behind a device's end, vmstate in order.  VMA_ERROR_DAMAGED with the reason.
  */
 gboolean vma_index_check_extent (VmaIndex *index, const VmaExtent *extent, GError **error);
+
+/* Salvage: vmstate may go on behind a gap; without this only the very next cluster is in order. */
+void vma_index_allow_vmstate_gaps (VmaIndex *index);
 
 /* Whether the maps still are of a reasonable size: at most half of the machine's memory. */
 gboolean vma_index_check_memory (VmaIndex *index, GError **error);

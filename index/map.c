@@ -26,6 +26,8 @@ struct VmaMap {
   Word *words;       /* n_pages */
   guint16 *page_set; /* n_pages: entries set so far; the writer's */
   GPtrArray *spare;  /* dense pages to use again; the writer's */
+  GPtrArray *cold;   /* the same, but their memory was given back */
+  _Atomic guint32 pages_used; /* up to here the directory was written to; the writer's */
   GPtrArray *retired; /* packed pages that were opened again, still visible to readers */
   VmaMapLoad load;
   gpointer load_data;
@@ -34,6 +36,7 @@ struct VmaMap {
 };
 
 #define DENSE_SIZE  (VMA_PAGE_CLUSTERS * sizeof (DenseEntry))
+#define SPARE_MAX   8    /* dense pages kept at hand */
 #define DENSE_ALIGN 4096 /* a memory page's, so that a spare one can be given back (vma_map_finish) */
 
 static inline guintptr
@@ -76,6 +79,7 @@ vma_map_new (guint64 clusters)
   map->words = g_try_new0 (Word, pages);
   map->page_set = g_try_new0 (guint16, pages);
   map->spare = g_ptr_array_new_with_free_func (g_aligned_free);
+  map->cold = g_ptr_array_new_with_free_func (g_aligned_free);
   map->retired = g_ptr_array_new_with_free_func (g_free);
   if (pages > 0 && (map->words == NULL || map->page_set == NULL))
     return NULL;
@@ -94,6 +98,7 @@ vma_map_free (VmaMap *map)
   g_free (map->words);
   g_free (map->page_set);
   g_ptr_array_unref (map->spare);
+  g_ptr_array_unref (map->cold);
   g_ptr_array_unref (map->retired);
   g_free (map);
 }
@@ -120,7 +125,36 @@ gsize
 vma_map_memory (const VmaMap *map)
 {
   return vma_map_page_memory (map)
-         + (gsize) map->n_pages * (sizeof (Word) + sizeof (guint16));
+         + (gsize) atomic_load_explicit (&map->pages_used, memory_order_relaxed)
+               * (sizeof (Word) + sizeof (guint16));
+}
+
+/* A dense page with anything in it, for a place that no reader can have seen one at. */
+static DenseEntry *
+dense_reuse (VmaMap *map)
+{
+  if (map->spare->len > 0)
+    return g_ptr_array_steal_index_fast (map->spare, map->spare->len - 1);
+  if (map->cold->len == 0)
+    return NULL;
+  memory_add (map, DENSE_SIZE);
+  return g_ptr_array_steal_index_fast (map->cold, map->cold->len - 1);
+}
+
+/*
+ * Keeps a dense page that was packed; with more than a few of them its memory goes.  A reader may still be
+ * looking into it, so it stays mapped: such a reader sees zeros, finds the directory word changed, and
+ * tries again.
+ */
+static void
+dense_retire (VmaMap *map, DenseEntry *dense, guint keep)
+{
+  if (map->spare->len < keep || madvise (dense, DENSE_SIZE, MADV_DONTNEED) != 0) {
+    g_ptr_array_add (map->spare, dense);
+    return;
+  }
+  memory_add (map, -(gssize) DENSE_SIZE);
+  g_ptr_array_add (map->cold, dense);
 }
 
 static DenseEntry *
@@ -269,7 +303,7 @@ page_pack (VmaMap *map, guint32 page)
   if (word == 0)
     return;
   atomic_store_explicit (&map->words[page], word, memory_order_release);
-  g_ptr_array_add (map->spare, dense);
+  dense_retire (map, dense, SPARE_MAX);
 }
 
 /* The page's dense form, made or brought back where there is none. */
@@ -291,10 +325,15 @@ page_open (VmaMap *map, guint32 page)
     if (kind_of (word) == KIND_RUNS)
       g_ptr_array_add (map->retired, pointer_of (word));
   }
-  if (map->spare->len > 0)
-    dense = g_ptr_array_steal_index_fast (map->spare, map->spare->len - 1);
-  else
+  /*
+   * A page that is opened again gets memory of its own: a reader could be halfway through its old dense
+   * page, which may be the very one that would be used again, and would not notice.
+   */
+  dense = word == KIND_EMPTY ? dense_reuse (map) : NULL;
+  if (dense == NULL)
     dense = dense_new (map);
+  if (page >= atomic_load_explicit (&map->pages_used, memory_order_relaxed))
+    atomic_store_explicit (&map->pages_used, page + 1, memory_order_relaxed);
   for (guint i = 0; i < VMA_PAGE_CLUSTERS; i++)
     atomic_store_explicit (&dense[i], old != NULL ? old[i] : VMA_ENTRY_MISSING,
                            memory_order_release);
@@ -362,14 +401,12 @@ vma_map_finish (VmaMap *map)
   for (guint32 page = 0; page < map->n_pages; page++)
     if (kind_of (atomic_load_explicit (&map->words[page], memory_order_relaxed)) == KIND_DENSE)
       page_pack (map, page);
-
-  /*
-   * A reader may still be looking into a spare page, so they stay mapped; but their memory goes.  Such
-   * a reader sees zeros, finds the directory word changed, and tries again.
-   */
-  for (guint i = 0; i < map->spare->len; i++)
-    if (madvise (g_ptr_array_index (map->spare, i), DENSE_SIZE, MADV_DONTNEED) == 0)
-      memory_add (map, -(gssize) DENSE_SIZE);
+  while (map->spare->len > 0) {
+    guint last = map->spare->len - 1;
+    dense_retire (map, g_ptr_array_steal_index_fast (map->spare, last), 0);
+    if (map->spare->len > last)
+      break; /* the system does not take it back */
+  }
 }
 
 void
@@ -384,10 +421,12 @@ void
 vma_map_set_page_zero (VmaMap *map, guint32 page)
 {
   atomic_store_explicit (&map->words[page], KIND_ZERO, memory_order_relaxed);
+  atomic_store_explicit (&map->pages_used, page + 1, memory_order_relaxed);
 }
 
 void
 vma_map_set_page_stored (VmaMap *map, guint32 page)
 {
   atomic_store_explicit (&map->words[page], KIND_STORED, memory_order_relaxed);
+  atomic_store_explicit (&map->pages_used, page + 1, memory_order_relaxed);
 }

@@ -281,7 +281,8 @@ vma_saved_index_info (const char *path, VmaSavedIndexInfo *info, GError **error)
     return FALSE;
   }
   gboolean ok = read_header (fd, &header, error);
-  info->key = header.key;
+  if (ok)
+    info->key = header.key;
   info->file_size = fstat (fd, &st) == 0 ? (guint64) st.st_size : 0;
   close (fd);
   return ok;

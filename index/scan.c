@@ -16,6 +16,9 @@
 /* From here on a window is taken to be a run of bare headers, whose sums are worth a second thread. */
 #define PRECHECK_MIN (128u * 1024u)
 
+/* How much is given up around a place that cannot be read. */
+#define UNREADABLE_STEP 4096u
+
 struct VmaScanner {
   VmaSource *source;
   const VmaHeader *header;
@@ -32,8 +35,14 @@ struct VmaScanner {
   gboolean *good; /* by 512 bytes of the window: the header there was checked and is right */
   gsize n_good;
 
+  /* Where the last search for a header has looked; the next one goes on in it. */
+  guint8 *search;
+  guint64 search_start;
+  gsize search_size;
+
   /* The last extent, whose data are not yet vouched for by what follows them. */
   gboolean held;
+  gboolean unfit; /* it did not pass the check: only what is sound of it is added (salvage) */
   VmaExtent extent;
   guint64 offset;
 };
@@ -50,6 +59,8 @@ vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index, gb
   scanner->position = header->size;
   scanner->window = g_malloc0 (WINDOW_MAX);
   scanner->want = VMA_EXTENT_HEADER_SIZE;
+  if (salvage)
+    vma_index_allow_vmstate_gaps (index);
   scanner->precheck = vma_precheck_new ();
   scanner->good = g_new (gboolean, WINDOW_MAX / VMA_EXTENT_HEADER_SIZE);
   return scanner;
@@ -60,6 +71,7 @@ vma_scanner_free (VmaScanner *scanner)
 {
   vma_precheck_free (scanner->precheck);
   g_free (scanner->good);
+  g_free (scanner->search);
   g_free (scanner->window);
   g_free (scanner);
 }
@@ -73,8 +85,13 @@ window_at (VmaScanner *scanner, guint64 offset, gsize size, const guint8 **bytes
 
   if (offset < start || offset + size > end) {
     gsize want = MAX (scanner->want, size);
-    gssize got = vma_source_pread (scanner->source, scanner->window, want, offset, VMA_READ_INDEX,
-                                   cancellable, error);
+    gssize got = -1;
+    if (want > size) /* a bad sector further on must not cost the header that is asked for */
+      got = vma_source_pread (scanner->source, scanner->window, want, offset, VMA_READ_INDEX,
+                              cancellable, NULL);
+    if (got < 0)
+      got = vma_source_pread (scanner->source, scanner->window, size, offset, VMA_READ_INDEX,
+                              cancellable, error);
     scanner->window_start = offset;
     scanner->window_size = got > 0 ? (gsize) got : 0;
     scanner->n_good = 0;
@@ -158,9 +175,35 @@ read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellabl
 static void
 commit_held (VmaScanner *scanner)
 {
-  if (scanner->held)
+  if (scanner->held && scanner->unfit)
+    vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset,
+                                 scanner->offset + scanner->extent.size);
+  else if (scanner->held)
     vma_index_add_extent (scanner->index, &scanner->extent, scanner->offset);
   scanner->held = FALSE;
+}
+
+/* Makes the search buffer begin at or before `from` and reach behind it.  Bytes from there on, or -1. */
+static gssize
+search_at (VmaScanner *scanner, guint64 from, const guint8 **bytes, GCancellable *cancellable)
+{
+  guint64 end = scanner->search_start + scanner->search_size;
+
+  if (scanner->search == NULL)
+    scanner->search = g_malloc (WINDOW_MAX);
+  if (from < scanner->search_start || from + VMA_EXTENT_HEADER_SIZE > end) {
+    gssize got = vma_source_pread (scanner->source, scanner->search, WINDOW_MAX, from,
+                                   VMA_READ_DATA, cancellable, NULL);
+    if (got < 0) /* less of it: there is a bad place in it, perhaps not at once */
+      got = vma_source_pread (scanner->source, scanner->search, UNREADABLE_STEP, from,
+                              VMA_READ_DATA, cancellable, NULL);
+    scanner->search_start = from;
+    scanner->search_size = got > 0 ? (gsize) got : 0;
+    if (got < 0)
+      return -1;
+  }
+  *bytes = scanner->search + (from - scanner->search_start);
+  return (gssize) (scanner->search_start + scanner->search_size - from);
 }
 
 /*
@@ -170,20 +213,14 @@ commit_held (VmaScanner *scanner)
 static guint64
 find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
 {
-  g_autofree guint8 *buffer = g_malloc (WINDOW_MAX);
-  const guint32 unreadable_step = 4096;
-  gsize want = WINDOW_MAX;
-
   for (;;) {
-    gssize got = vma_source_pread (scanner->source, buffer, want, from, VMA_READ_DATA, cancellable,
-                                   NULL);
+    const guint8 *bytes;
+    gssize got = search_at (scanner, from, &bytes, cancellable);
+
     if (g_cancellable_is_cancelled (cancellable))
       return G_MAXUINT64;
     if (got < 0) {
-      if (want > unreadable_step)
-        want = unreadable_step;
-      else
-        from += unreadable_step;
+      from = (from / UNREADABLE_STEP + 1) * UNREADABLE_STEP;
       if (from >= vma_source_size (scanner->source))
         return vma_source_size (scanner->source);
       continue;
@@ -193,21 +230,45 @@ find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
 
     for (gsize at = 0; at + VMA_EXTENT_HEADER_SIZE <= (gsize) got; at++) {
       VmaExtent extent;
-      at = vma_extent_search (buffer, (gsize) got, at, scanner->header->uuid);
+      at = vma_extent_search (bytes, (gsize) got, at, scanner->header->uuid);
       if (at + VMA_EXTENT_HEADER_SIZE <= (gsize) got
-          && vma_extent_parse (buffer + at, scanner->header->uuid, &extent, NULL))
+          && vma_extent_parse (bytes + at, scanner->header->uuid, &extent, NULL))
         return from + at;
     }
     /* The last bytes again: a header may begin among them. */
     from += (guint64) got - (VMA_EXTENT_HEADER_SIZE - 1);
-    want = WINDOW_MAX;
   }
 }
 
 /*
+ * Whether the place where a header must be holds what is left of one: its magic or uuid, nothing that can be
+ * read, or, where just this one header is gone by the distance to the next, a constant
+ * (a sector wiped).  Anything else there may be the held extent's own data, moved.
+ */
+static gboolean
+was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *cancellable)
+{
+  guint8 bytes[VMA_EXTENT_HEADER_SIZE];
+  gssize got = vma_source_pread (scanner->source, bytes, sizeof bytes, expected, VMA_READ_INDEX,
+                                 cancellable, NULL);
+
+  if (got < 0)
+    return TRUE;
+  if (got < (gssize) sizeof bytes)
+    return FALSE;
+  if (memcmp (bytes, "VMAE", 4) == 0
+      || memcmp (bytes + VMA_EXTENT_OFF_UUID, scanner->header->uuid, VMA_UUID_SIZE) == 0)
+    return TRUE;
+  return found - expected <= VMA_EXTENT_MAX_SIZE
+         && (found - expected) % VMA_BLOCK_SIZE == VMA_EXTENT_HEADER_SIZE
+         && memcmp (bytes, bytes + 1, sizeof bytes - 1) == 0;
+}
+
+/*
  * At scanner->position there is no sound header.  Looks for the next one, also inside the data of the
- * held extent: if it begins there, or at a distance that whole extents cannot make, bytes were
- * lost or gained in the held extent, and none of its data are where its header says.
+ * held extent: if it begins there, or at a distance that whole extents cannot make, or if something
+ * else than a broken header stands where one must be, bytes were lost or gained in the held
+ * extent, and none of its data need be where its header says.
  */
 static Step
 resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GError **error)
@@ -222,23 +283,26 @@ resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GErr
   }
   guint64 end = vma_source_size (scanner->source);
   gboolean at_end = found >= end || end - found < VMA_EXTENT_HEADER_SIZE;
+  if (at_end)
+    found = end;
 
   if (!scanner->held)
-    vma_index_add_damage (scanner->index, expected, at_end ? end : found, reason);
+    vma_index_add_damage (scanner->index, expected, found, reason);
   else if (expected > end && at_end) {
     vma_index_add_damage (scanner->index, scanner->offset, end, reason);
     vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, end);
   } else if (!at_end
-             && (found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0)) {
+             && (found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0
+                 || !was_header (scanner, expected, found, cancellable))) {
     vma_index_add_damage (scanner->index, scanner->offset, found,
-                          "bytes were lost or gained inside this extent");
+                          "bytes were lost or gained inside this extent, or behind it");
     vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, 0);
   } else {
-    vma_index_add_damage (scanner->index, expected, at_end ? end : found, reason);
+    vma_index_add_damage (scanner->index, expected, found, reason);
     commit_held (scanner);
   }
   scanner->held = FALSE;
-  scanner->position = at_end ? end : found;
+  scanner->position = found;
   return at_end ? AT_END : AT_EXTENT;
 }
 
@@ -255,24 +319,38 @@ step_over_damage (VmaScanner *scanner, GError **damage, GCancellable *cancellabl
   return resync (scanner, reason, cancellable, error);
 }
 
-/* The extent in scanner->extent at scanner->offset fits the archive, or is dealt with. */
+/* Whether the held extent fits the archive.  With salvage one that does not is noted, and kept. */
 static Step
-check_extent (VmaScanner *scanner, GError **damage)
+check_held (VmaScanner *scanner, GError **error)
 {
   g_autoptr (GError) local = NULL;
 
-  if (vma_index_check_extent (scanner->index, &scanner->extent, &local))
+  scanner->unfit = !vma_index_check_extent (scanner->index, &scanner->extent, &local);
+  if (!scanner->unfit)
     return AT_EXTENT;
-  if (!scanner->salvage)
-    return damaged_at (scanner->offset, damage, local->message);
-
+  if (!scanner->salvage) {
+    damaged_at (scanner->offset, error, local->message);
+    return AT_FAILURE;
+  }
   g_autofree char *reason
       = g_strdup_printf ("extent at %" G_GUINT64_FORMAT ": %s", scanner->offset, local->message);
-  guint64 end = scanner->offset + scanner->extent.size;
-  vma_index_add_damage (scanner->index, scanner->offset, end, reason);
-  vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, end);
-  scanner->held = FALSE;
+  vma_index_add_damage (scanner->index, scanner->offset, scanner->offset + scanner->extent.size,
+                        reason);
   return AT_DAMAGE;
+}
+
+/* The held extent's data would go on behind the end of the archive. */
+static Step
+cut_off (VmaScanner *scanner, guint64 size, GCancellable *cancellable, GError **error)
+{
+  g_autoptr (GError) damage = NULL;
+  g_autofree char *reason = g_strdup_printf ("the file ends at %" G_GUINT64_FORMAT
+                                             ", but its data go on to %" G_GUINT64_FORMAT,
+                                             size, scanner->position);
+
+  damaged_at (scanner->offset, &damage, reason);
+  Step step = step_over_damage (scanner, &damage, cancellable, error);
+  return step == AT_EXTENT ? AT_DAMAGE : step;
 }
 
 /* One step along the chain; AT_DAMAGE means that damage was noted and the next step may be taken. */
@@ -281,7 +359,6 @@ scanner_step (VmaScanner *scanner, GCancellable *cancellable, GError **error)
 {
   g_autoptr (GError) damage = NULL;
   VmaExtent extent;
-  guint64 size = vma_source_size (scanner->source);
   Step step = read_extent (scanner, scanner->position, &extent, cancellable, &damage);
 
   if (step == AT_FAILURE) {
@@ -292,31 +369,27 @@ scanner_step (VmaScanner *scanner, GCancellable *cancellable, GError **error)
     step = step_over_damage (scanner, &damage, cancellable, error);
     return step == AT_EXTENT ? AT_DAMAGE : step;
   }
-  commit_held (scanner);
-  if (step == AT_END)
+  /* A source that learns its size only at its end knows it now. */
+  guint64 size = vma_source_size (scanner->source);
+  if (step == AT_END) {
+    if (scanner->position > size)
+      return scanner->held ? cut_off (scanner, size, cancellable, error) : AT_END;
+    commit_held (scanner);
     return AT_END;
+  }
+  commit_held (scanner);
 
   if (!vma_index_check_memory (scanner->index, error))
     return AT_FAILURE;
   scanner->extent = extent;
   scanner->offset = scanner->position;
   scanner->held = TRUE;
+  scanner->unfit = FALSE;
   scanner->position += extent.size;
   adapt_window (scanner, extent.size);
-  if (scanner->position > size) {
-    g_autofree char *reason = g_strdup_printf ("the file ends at %" G_GUINT64_FORMAT
-                                               ", but its data go on to %" G_GUINT64_FORMAT,
-                                               size, scanner->position);
-    damaged_at (scanner->offset, &damage, reason);
-    step = step_over_damage (scanner, &damage, cancellable, error);
-    return step == AT_EXTENT ? AT_DAMAGE : step;
-  }
-  step = check_extent (scanner, &damage);
-  if (step == AT_DAMAGE && damage != NULL) {
-    g_propagate_error (error, g_steal_pointer (&damage));
-    return AT_FAILURE;
-  }
-  return step;
+  if (scanner->position > size)
+    return cut_off (scanner, size, cancellable, error);
+  return check_held (scanner, error);
 }
 
 int

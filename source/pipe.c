@@ -19,6 +19,7 @@ typedef struct {
   guint64 position; /* in the archive, of buffer[used] */
   gsize used, filled;
   guint8 *buffer;
+  gboolean ended;
 } PipeSource;
 
 static gboolean
@@ -54,6 +55,7 @@ pipe_take (PipeSource *source, guint8 *out, gsize size, GError **error)
       vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT, source->position);
       return -1;
     }
+    source->ended = n == 0;
     if (direct || n == 0) {
       source->position += (guint64) n;
       return n;
@@ -102,9 +104,11 @@ pipe_pread (VmaSource *base, void *buffer, gsize size, guint64 offset,
 }
 
 static guint64
-pipe_size (VmaSource *base G_GNUC_UNUSED)
+pipe_size (VmaSource *base)
 {
-  return VMA_SIZE_UNKNOWN;
+  const PipeSource *source = (PipeSource *) base;
+
+  return source->ended ? source->position : VMA_SIZE_UNKNOWN;
 }
 
 static void

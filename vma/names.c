@@ -13,6 +13,22 @@ struct VmaNames {
   const char *first_escaped;
 };
 
+/*
+ * Whether the byte at `p` may stand in a file name, and on a terminal: no slash, no control character,
+ * nor one of the second set (U+0080 to U+009F), which `p` is in the first or second byte of.
+ */
+static gboolean
+is_plain_byte (const char *name, const char *p)
+{
+  guchar c = (guchar) *p, next = (guchar) p[1];
+
+  if (c < 0x20 || c == 0x7f || c == '/')
+    return FALSE;
+  if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+    return FALSE;
+  return !(p > name && (guchar) p[-1] == 0xc2 && c >= 0x80 && c < 0xa0);
+}
+
 static gboolean
 is_plain (const char *name)
 {
@@ -22,7 +38,7 @@ is_plain (const char *name)
       || strcmp (name, ".") == 0 || strcmp (name, "..") == 0)
     return FALSE;
   for (const char *p = name; *p != '\0'; p++)
-    if ((guchar) *p < 0x20 || *p == 0x7f || *p == '/')
+    if (!is_plain_byte (name, p))
       return FALSE;
   return TRUE;
 }
@@ -39,7 +55,7 @@ vma_name_escape (const char *name)
 
   for (const char *p = name; *p != '\0'; p++) {
     guchar c = (guchar) *p;
-    if (c < 0x20 || c == 0x7f || c == '/' || c == '%' || (c >= 0x80 && !utf8) || (c == '.' && dots))
+    if (!is_plain_byte (name, p) || c == '%' || (c >= 0x80 && !utf8) || (c == '.' && dots))
       g_string_append_printf (out, "%%%02X", c);
     else
       g_string_append_c (out, (char) c);

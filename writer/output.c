@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "writer/output.h"
+
+#include "vma/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Guests' disks are nobody else's business. */
+#define FILE_MODE 0640
+
+struct VmaOutput {
+  char *target; /* as given, for messages */
+  int fd;
+  gboolean seekable;
+  gboolean finished;
+  char *final;     /* the name to get; NULL: none */
+  char *temporary; /* the name it has until then; NULL: none at all */
+  gboolean inherited_file;
+  pid_t child; /* 0: none */
+};
+
+static gboolean
+open_file (VmaOutput *output, GError **error)
+{
+  g_autofree char *dir = g_path_get_dirname (output->target);
+  struct stat st;
+
+  if (lstat (output->target, &st) == 0 && (S_ISFIFO (st.st_mode) || S_ISCHR (st.st_mode))) {
+    output->fd = open (output->target, O_WRONLY | O_CLOEXEC);
+    if (output->fd < 0)
+      vma_set_errno_error (error, errno, "%s: cannot open", output->target);
+    return output->fd >= 0;
+  }
+  if (lstat (output->target, &st) == 0) {
+    vma_set_errno_error (error, EEXIST, "%s: cannot create", output->target);
+    return FALSE;
+  }
+  output->seekable = TRUE;
+  output->final = g_strdup (output->target);
+  output->fd = open (dir, O_TMPFILE | O_RDWR | O_CLOEXEC, FILE_MODE);
+  if (output->fd >= 0)
+    return TRUE;
+  if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
+    vma_set_errno_error (error, errno, "%s: cannot create", output->target);
+    return FALSE;
+  }
+  /* A file system without unnamed files: a hidden name, whose header stays empty until the end. */
+  g_autofree char *base = g_path_get_basename (output->target);
+  output->temporary = g_strdup_printf ("%s/.%s.XXXXXX.part", dir, base);
+  output->fd = g_mkstemp_full (output->temporary, O_RDWR | O_CLOEXEC, FILE_MODE);
+  if (output->fd < 0)
+    vma_set_errno_error (error, errno, "%s: cannot create", output->target);
+  return output->fd >= 0;
+}
+
+static gboolean
+open_inherited (VmaOutput *output, const char *number, GError **error)
+{
+  guint64 fd;
+  struct stat st;
+
+  if (!g_ascii_string_to_unsigned (number, 10, 0, G_MAXINT, &fd, NULL)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s: not a descriptor number",
+                 output->target);
+    return FALSE;
+  }
+  output->fd = fcntl ((int) fd, F_DUPFD_CLOEXEC, 3);
+  if (output->fd < 0 || fstat (output->fd, &st) != 0) {
+    vma_set_errno_error (error, errno, "%s: cannot use this descriptor", output->target);
+    return FALSE;
+  }
+  int flags = fcntl (output->fd, F_GETFL);
+  output->inherited_file = output->seekable
+      = S_ISREG (st.st_mode) && (flags & O_ACCMODE) == O_RDWR && (flags & O_APPEND) == 0;
+  return TRUE;
+}
+
+static gboolean
+open_command (VmaOutput *output, const char *command, GError **error)
+{
+  int fds[2];
+
+  if (pipe2 (fds, O_CLOEXEC) != 0) {
+    vma_set_errno_error (error, errno, "%s: cannot start", output->target);
+    return FALSE;
+  }
+  pid_t child = fork ();
+  if (child == 0) {
+    /* A group of its own, so that all of a pipeline can be stopped. */
+    setpgid (0, 0);
+    dup2 (fds[0], STDIN_FILENO);
+    signal (SIGPIPE, SIG_DFL);
+    execl ("/bin/sh", "sh", "-c", command, (char *) NULL);
+    _exit (127);
+  }
+  close (fds[0]);
+  if (child < 0) {
+    vma_set_errno_error (error, errno, "%s: cannot start", output->target);
+    close (fds[1]);
+    return FALSE;
+  }
+  output->fd = fds[1];
+  output->child = child;
+  return TRUE;
+}
+
+VmaOutput *
+vma_output_open (const char *target, GError **error)
+{
+  g_autoptr (VmaOutput) output = g_new0 (VmaOutput, 1);
+  gboolean ok;
+
+  output->target = g_strdup (target);
+  output->fd = -1;
+  if (strcmp (target, "-") == 0)
+    ok = open_inherited (output, "1", error);
+  else if (g_str_has_prefix (target, "fd:"))
+    ok = open_inherited (output, target + 3, error);
+  else if (g_str_has_prefix (target, "exec:"))
+    ok = open_command (output, target + 5, error);
+  else
+    ok = open_file (output, error);
+  return ok ? g_steal_pointer (&output) : NULL;
+}
+
+gboolean
+vma_output_is_seekable (const VmaOutput *output)
+{
+  return output->seekable;
+}
+
+static gboolean
+write_failed (VmaOutput *output, int errnum, GError **error)
+{
+  vma_set_errno_error (error, errnum, "%s: cannot write", output->target);
+  return FALSE;
+}
+
+gboolean
+vma_output_write_at (VmaOutput *output, struct iovec *iov, int n, guint64 offset, GError **error)
+{
+  while (n > 0) {
+    gssize done = pwritev (output->fd, iov, MIN (n, IOV_MAX), (off_t) offset);
+    if (done < 0) {
+      if (errno == EINTR)
+        continue;
+      return write_failed (output, errno, error);
+    }
+    offset += (guint64) done;
+    while (n > 0 && (gsize) done >= iov->iov_len) {
+      done -= (gssize) iov->iov_len;
+      iov++;
+      n--;
+    }
+    if (n > 0) {
+      iov->iov_base = (guint8 *) iov->iov_base + done;
+      iov->iov_len -= (gsize) done;
+    }
+  }
+  return TRUE;
+}
+
+gboolean
+vma_output_append (VmaOutput *output, const void *data, gsize size, GError **error)
+{
+  while (size > 0) {
+    gssize done = write (output->fd, data, size);
+    if (done < 0 && errno != EINTR)
+      return write_failed (output, errno, error);
+    if (done > 0) {
+      data = (const guint8 *) data + done;
+      size -= (gsize) done;
+    }
+  }
+  return TRUE;
+}
+
+gboolean
+vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint64 offset, GError **error)
+{
+  gsize done = 0;
+
+  while (done < size) {
+    gssize n = pread (output->fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
+    if (n > 0)
+      done += (gsize) n;
+    else if (n == 0 || errno != EINTR) {
+      vma_set_errno_error (error, n == 0 ? EIO : errno,
+                           "%s: cannot read back at %" G_GUINT64_FORMAT, output->target,
+                           offset + done);
+      return FALSE;
+    }
+  }
+  return TRUE;
+}
+
+/* The command's end is ours: FALSE unless it exits with 0. */
+static gboolean
+wait_for_command (VmaOutput *output, GError **error)
+{
+  int status;
+
+  while (waitpid (output->child, &status, 0) < 0 && errno == EINTR)
+    ;
+  output->child = 0;
+  if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
+    return TRUE;
+  if (WIFEXITED (status))
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "%s: the command failed with status %d",
+                 output->target, WEXITSTATUS (status));
+  else
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "%s: the command was killed by signal %d",
+                 output->target, WTERMSIG (status));
+  return FALSE;
+}
+
+/* Gives a file its name, without replacing one that has come up meanwhile. */
+static gboolean
+name_file (VmaOutput *output, GError **error)
+{
+  int failed;
+
+  if (output->temporary != NULL)
+    failed = renameat2 (AT_FDCWD, output->temporary, AT_FDCWD, output->final, RENAME_NOREPLACE) != 0
+             && (errno == EEXIST || link (output->temporary, output->final) != 0
+                 || unlink (output->temporary) != 0);
+  else {
+    g_autofree char *unnamed = g_strdup_printf ("/proc/self/fd/%d", output->fd);
+    failed = linkat (AT_FDCWD, unnamed, AT_FDCWD, output->final, AT_SYMLINK_FOLLOW) != 0;
+  }
+  if (failed) {
+    vma_set_errno_error (error, errno, "%s: cannot create", output->final);
+    return FALSE;
+  }
+  g_clear_pointer (&output->temporary, g_free);
+
+  /* The name is to last as well; a directory that cannot be synced is not worth failing for. */
+  g_autofree char *dir = g_path_get_dirname (output->final);
+  int fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) {
+    fsync (fd);
+    close (fd);
+  }
+  return TRUE;
+}
+
+gboolean
+vma_output_finish (VmaOutput *output, GError **error)
+{
+  if (output->seekable && fsync (output->fd) != 0)
+    return write_failed (output, errno, error);
+  if (output->final != NULL && !name_file (output, error))
+    return FALSE;
+
+  int failed = close (output->fd) != 0;
+  output->fd = -1;
+  if (output->child != 0 && !wait_for_command (output, error))
+    return FALSE;
+  if (failed)
+    return write_failed (output, errno, error);
+  output->finished = TRUE;
+  return TRUE;
+}
+
+void
+vma_output_free (VmaOutput *output)
+{
+  /* First the command: the end of its input must not look to it like the end of an archive. */
+  if (output->child != 0) {
+    kill (-output->child, SIGTERM);
+    while (waitpid (output->child, NULL, 0) < 0 && errno == EINTR)
+      ;
+  }
+  if (!output->finished && output->inherited_file && output->fd >= 0
+      && ftruncate (output->fd, 0) != 0)
+    g_debug ("%s: cannot be truncated: %s", output->target, g_strerror (errno));
+  if (output->fd >= 0)
+    close (output->fd);
+  if (output->temporary != NULL)
+    unlink (output->temporary);
+  g_free (output->temporary);
+  g_free (output->final);
+  g_free (output->target);
+  g_free (output);
+}
