@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,7 @@ struct VmaOutput {
   char *temporary; /* the name it has until then; NULL: none at all */
   gboolean inherited_file;
   pid_t child; /* 0: none */
+  atomic_bool cancelled;
 };
 
 static gboolean
@@ -102,6 +105,8 @@ open_command (VmaOutput *output, const char *command, GError **error)
     _exit (127);
   }
   close (fds[0]);
+  if (child > 0)
+    setpgid (child, child); /* here too: whoever comes first */
   if (child < 0) {
     vma_set_errno_error (error, errno, "%s: cannot start", output->target);
     close (fds[1]);
@@ -150,7 +155,7 @@ vma_output_write_at (VmaOutput *output, struct iovec *iov, int n, guint64 offset
   while (n > 0) {
     gssize done = pwritev (output->fd, iov, MIN (n, IOV_MAX), (off_t) offset);
     if (done < 0) {
-      if (errno == EINTR)
+      if (errno == EINTR && !atomic_load (&output->cancelled))
         continue;
       return write_failed (output, errno, error);
     }
@@ -173,7 +178,7 @@ vma_output_append (VmaOutput *output, const void *data, gsize size, GError **err
 {
   while (size > 0) {
     gssize done = write (output->fd, data, size);
-    if (done < 0 && errno != EINTR)
+    if (done < 0 && (errno != EINTR || atomic_load (&output->cancelled)))
       return write_failed (output, errno, error);
     if (done > 0) {
       data = (const guint8 *) data + done;
@@ -271,14 +276,37 @@ vma_output_finish (VmaOutput *output, GError **error)
 }
 
 void
+vma_output_cancel (VmaOutput *output)
+{
+  if (output->finished)
+    return;
+  atomic_store (&output->cancelled, TRUE);
+  /* Before its input ends, which must not look to it like the end of an archive. */
+  if (output->child != 0)
+    kill (-output->child, SIGTERM);
+}
+
+/* Waits for a command that was told to stop; one that does not is killed after two seconds. */
+static void
+reap_command (VmaOutput *output)
+{
+  for (guint tries = 0; tries < 100; tries++) {
+    pid_t reaped = waitpid (output->child, NULL, WNOHANG);
+    if (reaped == output->child || (reaped < 0 && errno != EINTR))
+      return;
+    g_usleep (20000);
+  }
+  kill (-output->child, SIGKILL);
+  while (waitpid (output->child, NULL, 0) < 0 && errno == EINTR)
+    ;
+}
+
+void
 vma_output_free (VmaOutput *output)
 {
-  /* First the command: the end of its input must not look to it like the end of an archive. */
-  if (output->child != 0) {
-    kill (-output->child, SIGTERM);
-    while (waitpid (output->child, NULL, 0) < 0 && errno == EINTR)
-      ;
-  }
+  vma_output_cancel (output);
+  if (output->child != 0)
+    reap_command (output);
   if (!output->finished && output->inherited_file && output->fd >= 0
       && ftruncate (output->fd, 0) != 0)
     g_debug ("%s: cannot be truncated: %s", output->target, g_strerror (errno));

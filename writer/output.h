@@ -35,6 +35,12 @@ gboolean vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint6
 /* Everything was written: makes it last, and gives it its name; waits for the command. */
 gboolean vma_output_finish (VmaOutput *output, GError **error);
 
+/*
+ * Stops a command, and makes writes that are interrupted fail.  Any thread; without effect after
+ * finish().
+ */
+void vma_output_cancel (VmaOutput *output);
+
 /* Without finish(): takes back what was written, as far as that can be done. */
 void vma_output_free (VmaOutput *output);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaOutput, vma_output_free)
