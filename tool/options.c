@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 int
 tool_usage_error (const char *command, const char *format, ...)
@@ -30,8 +31,39 @@ print_help (GOptionContext *context, const char *command)
   fputs (help, stdout);
 }
 
+/* Whether `text` is a short option of one letter and its value in one word, which GLib does not know. */
+static gboolean
+is_joined (const char *text, const GOptionEntry *entries)
+{
+  if (text[0] != '-' || text[1] == '-' || text[1] == '\0' || text[2] == '\0')
+    return FALSE;
+  for (; entries->long_name != NULL; entries++)
+    if (entries->short_name == text[1])
+      return entries->arg != G_OPTION_ARG_NONE;
+  return FALSE;
+}
+
+/* argv with "-j2" as "-j", "2". */
+static char **
+split_joined (char **argv, const GOptionEntry *entries)
+{
+  GPtrArray *words = g_ptr_array_new ();
+  gboolean options = TRUE;
+
+  for (; *argv != NULL; argv++) {
+    options = options && strcmp (*argv, "--") != 0;
+    if (options && is_joined (*argv, entries)) {
+      g_ptr_array_add (words, g_strndup (*argv, 2));
+      g_ptr_array_add (words, g_strdup (*argv + 2));
+    } else
+      g_ptr_array_add (words, g_strdup (*argv));
+  }
+  g_ptr_array_add (words, NULL);
+  return (char **) g_ptr_array_free (words, FALSE);
+}
+
 char **
-tool_parse (const ToolUsage *usage, int argc, char **argv, int *status)
+tool_parse (const ToolUsage *usage, int argc G_GNUC_UNUSED, char **argv, int *status)
 {
   g_auto (GStrv) arguments = NULL;
   gboolean help = FALSE;
@@ -43,12 +75,13 @@ tool_parse (const ToolUsage *usage, int argc, char **argv, int *status)
   g_autoptr (GOptionContext) context = g_option_context_new (usage->arguments);
   g_autoptr (GError) error = NULL;
   const char *command = argv[0];
+  g_auto (GStrv) words = split_joined (argv, usage->entries);
 
   g_option_context_set_help_enabled (context, FALSE);
   g_option_context_set_summary (context, usage->about);
   g_option_context_add_main_entries (context, usage->entries, NULL);
   g_option_context_add_main_entries (context, common, NULL);
-  if (!g_option_context_parse (context, &argc, &argv, &error)) {
+  if (!g_option_context_parse_strv (context, &words, &error)) {
     *status = tool_usage_error (command, "%s", error->message);
     return NULL;
   }
