@@ -16,6 +16,7 @@ done
 
 # DISKS.sha256 has lines like "SUM  tiny: disk-drive-scsi0.raw (6291968 bytes)".
 while read -r sum archive file _; do
-    python3 "$lib/vmaread.py" sha256 "$fixtures/${archive%:}.vma" | grep -qxF "$sum  $file" ||
+    python3 "$lib/vmaread.py" sha256 "$fixtures/${archive%:}.vma" >got
+    grep -qxF "$sum  $file" got ||
         fail "$archive $file"
 done <"$fixtures/DISKS.sha256"

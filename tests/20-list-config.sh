@@ -18,10 +18,9 @@ make_archive vmstate state.vma >/dev/null
 grep -qx 'VMSTATE: dev_id=2 memory: 360448' list || fail "$(cat list)"
 grep -qx 'DEV: dev_id=1 size: 3145728 devname: drive-scsi0' list || fail "$(cat list)"
 
-# From a pipe, which cannot seek.
+# From a pipe, which cannot seek, and whose writer is not read to its end.
 "$VMATOOL" list - <"$fixtures/tiny.vma" >file-stdin
-# shellcheck disable=SC2002  # a pipe is what is wanted
-cat "$fixtures/tiny.vma" | "$VMATOOL" list - >pipe-stdin
+{ cat "$fixtures/tiny.vma" || true; } | "$VMATOOL" list - >pipe-stdin
 "$VMATOOL" list "$fixtures/tiny.vma" >list
 same_bytes list file-stdin
 same_bytes list pipe-stdin
@@ -32,8 +31,7 @@ python3 "$lib/vmaread.py" extract "$fixtures/tiny.vma" true
 same_bytes true/qemu-server.conf config
 "$VMATOOL" config "$fixtures/tiny.vma" -c qemu-server.conf >config
 same_bytes true/qemu-server.conf config
-# shellcheck disable=SC2002
-cat "$fixtures/tiny.vma" | "$VMATOOL" config - >config
+{ cat "$fixtures/tiny.vma" || true; } | "$VMATOOL" config - >config
 same_bytes true/qemu-server.conf config
 
 make_archive many-configs many.vma --disks many >/dev/null

@@ -22,7 +22,7 @@ make_archive sparse a.vma --disks true >/dev/null
 "$VMATOOL" extract a.vma out
 diff -r true out
 [ "$(du -k out/disk-drive-sata0.raw | cut -f 1)" -le 600 ] || fail "$(du -k out/*.raw)"
-rm -r out
+rm -r true out
 
 # A target that exists is not touched.
 mkdir out

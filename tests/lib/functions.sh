@@ -113,14 +113,14 @@ wait_until() # SECONDS COMMAND...: until the command succeeds
 # The process that serves a mount: the mount point is an argument of it.
 vmafs_pid() # MOUNTPOINT
 {
-    local dir
-    for dir in /proc/[0-9]*; do
-        if [ "$(readlink "$dir/exe" 2>/dev/null)" = "$(readlink -f "$VMAFS")" ] &&
-            tr '\0' '\n' <"$dir/cmdline" 2>/dev/null | grep -qxF -- "$1"; then
-            echo "${dir#/proc/}"
+    local file exe
+    exe=$(readlink -f "$VMAFS")
+    while IFS= read -r file; do
+        if [ "$(readlink "$file/exe")" = "$exe" ]; then
+            echo "${file#/proc/}"
             return 0
         fi
-    done
+    done < <(grep -lzxF -- "$1" /proc/[0-9]*/cmdline 2>/dev/null | sed 's|/cmdline$||')
     return 1
 }
 

@@ -11,7 +11,7 @@ of the test that otherwise succeeded: our programs promise to leave nothing.
 
 A test says what it needs in one comment, `# test: WORD...`:
   timeout=SECONDS  (120)   sanitize  also run under the sanitizers   serial  must run alone
-  long  only with --long   optional  may be skipped on CI
+  long  only with --long (which sets TEST_LONG)   optional  may be skipped on CI
 """
 
 import argparse
@@ -96,6 +96,8 @@ def sanitizer_reports(folder):
 def environment(args, folder):
     env = dict(os.environ, TEST_TMP=folder, BUILDDIR=os.path.abspath(args.builddir),
                TEST_VARIANT=args.variant, TMPDIR=folder)
+    if args.long:
+        env["TEST_LONG"] = "1"
     log = f"log_path={folder}/sanitizer"
     env["ASAN_OPTIONS"] = f"{log}:exitcode=99:detect_leaks=1:" + env.get("ASAN_OPTIONS", "")
     env["UBSAN_OPTIONS"] = f"{log}:print_stacktrace=1:halt_on_error=1:exitcode=99"
