@@ -75,6 +75,9 @@ open_archive (const VmaMountOptions *options)
   const VmaArchiveOptions archive_options = {
     .salvage = options->salvage,
     .cache_dir = options->cache_dir,
+    .cache_size = options->cache_size,
+    .memory_limit = options->memory_limit,
+    .follow = options->follow,
     .report = on_report,
   };
   g_autoptr (GError) error = NULL;

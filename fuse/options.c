@@ -103,6 +103,46 @@ set_wait (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **er
   return TRUE;
 }
 
+static gboolean
+set_follow (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->follow = TRUE;
+  return TRUE;
+}
+
+/* "512M": a number of bytes, at least a mebibyte. */
+static gboolean
+parse_size (const char *value, guint64 *out, GError **error)
+{
+  static const char units[] = "KMGT";
+  char *end;
+  guint64 number = g_ascii_strtoull (value, &end, 10);
+  const char *unit = *end != '\0' ? strchr (units, g_ascii_toupper (*end)) : NULL;
+  guint shift = unit != NULL ? 10 * (guint) (unit - units + 1) : 0;
+
+  if (unit != NULL)
+    end++;
+  if (end == value || *end != '\0' || !g_ascii_isdigit (*value)
+      || number > ((guint64) G_MAXINT64 >> shift) || number << shift < 1024 * 1024) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "not a size of 1M or more (such as 512M)");
+    return FALSE;
+  }
+  *out = number << shift;
+  return TRUE;
+}
+
+static gboolean
+set_cache_size (VmaMountOptions *options, const char *value, GError **error)
+{
+  return parse_size (value, &options->cache_size, error);
+}
+
+static gboolean
+set_memory_limit (VmaMountOptions *options, const char *value, GError **error)
+{
+  return parse_size (value, &options->memory_limit, error);
+}
+
 static const MountOption our_options[] = {
   { "uid=", set_uid },
   { "gid=", set_gid },
@@ -113,6 +153,9 @@ static const MountOption our_options[] = {
   { "salvage", set_salvage },
   { "direct_io", set_direct_io },
   { "wait", set_wait },
+  { "follow", set_follow },
+  { "cache_size=", set_cache_size },
+  { "memory_limit=", set_memory_limit },
 };
 
 /* Options that go to libfuse and the kernel as they stand; "rw" is not among them. */
@@ -205,6 +248,9 @@ static const char description[]
       "  allow_other          let other users in\n"
       "  direct_io            no page cache: faster for one bulk copy, no shared mmap\n"
       "  index_cache=DIR|none where the index is kept between mounts\n"
+      "  cache_size=SIZE      compressed archives: decoded data to keep (default 256M)\n"
+      "  memory_limit=SIZE    compressed archives: what one decoder may take (default 1G)\n"
+      "  follow               the archive is still being written: wait for the rest\n"
       "  readahead=KIB        read-ahead of the mount, root only (default 1024)\n"
       "  ready_fd=N           write a line to this descriptor when the mount answers\n"
       "  ro,fsname=,subtype=,auto_unmount,noatime,nosuid,...  as in mount(8), mount.fuse3(8)\n";

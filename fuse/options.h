@@ -19,6 +19,8 @@ typedef struct {
   gboolean debug;
   gboolean salvage;
   gboolean direct_io;
+  gboolean follow;
+  guint64 cache_size, memory_limit; /* bytes; 0: default */
   gboolean wait; /* for the whole index, before the mount returns */
   gboolean show_version;
   gboolean has_uid, has_gid, has_mode;

@@ -97,7 +97,8 @@ load_index (VmaArchive *archive)
 {
   g_autoptr (GError) error = NULL;
 
-  if (archive->index_path == NULL)
+  /* A compressed file without all its checkpoints needs a pass anyway, which brings the index too. */
+  if (archive->index_path == NULL || vma_source_size (archive->source) == VMA_SIZE_UNKNOWN)
     return NULL;
   VmaIndex *index
       = vma_saved_index_load (archive->index_path, &archive->key, archive->header, &error);
@@ -132,7 +133,15 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     archive->report_data = options->report_data;
   }
 
-  archive->source = vma_source_open (path, error);
+  VmaSourceOptions source_options = { 0 };
+  if (options != NULL)
+    source_options = (VmaSourceOptions){
+      .cache_dir = options->cache_dir,
+      .cache_size = options->cache_size,
+      .memory_limit = options->memory_limit,
+      .follow = options->follow,
+    };
+  archive->source = vma_source_open (path, &source_options, error);
   if (archive->source != NULL)
     archive->header = read_header (archive->source, error);
   if (archive->header == NULL) {
@@ -145,7 +154,7 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     archive->images[device->id] = (VmaImage){ .archive = archive, .device = device };
   }
 
-  if (options != NULL && options->cache_dir != NULL
+  if (options != NULL && options->cache_dir != NULL && !options->follow
       && vma_source_identity (archive->source, &archive->key.source, NULL)) {
     memcpy (archive->key.uuid, archive->header->uuid, VMA_UUID_SIZE);
     archive->index_path = vma_saved_index_path (options->cache_dir, &archive->key);

@@ -33,7 +33,9 @@ typedef void (*VmaReport) (gpointer data, const GError *what);
 
 typedef struct {
   gboolean salvage;
-  const char *cache_dir; /* of saved indexes; NULL: none is read or written */
+  const char *cache_dir; /* of saved indexes and checkpoints; NULL: none is read or written */
+  guint64 cache_size, memory_limit; /* of compressed archives, see VmaSourceOptions; 0: default */
+  gboolean follow;       /* the archive is still being written: what is not there yet is waited for */
   VmaReport report;      /* may be NULL */
   gpointer report_data;
 } VmaArchiveOptions;

@@ -220,6 +220,9 @@ find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
     if (g_cancellable_is_cancelled (cancellable))
       return G_MAXUINT64;
     if (got < 0) {
+      /* Where not even the size is known, nothing behind a broken place can be had. */
+      if (vma_source_size (scanner->source) == VMA_SIZE_UNKNOWN)
+        return from;
       from = (from / UNREADABLE_STEP + 1) * UNREADABLE_STEP;
       if (from >= vma_source_size (scanner->source))
         return vma_source_size (scanner->source);
@@ -281,7 +284,8 @@ resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GErr
     g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
     return AT_FAILURE;
   }
-  guint64 end = vma_source_size (scanner->source);
+  guint64 size = vma_source_size (scanner->source);
+  guint64 end = size == VMA_SIZE_UNKNOWN ? found : size;
   gboolean at_end = found >= end || end - found < VMA_EXTENT_HEADER_SIZE;
   if (at_end)
     found = end;

@@ -18,14 +18,9 @@ typedef struct {
   guint64 size;
 } FileSource;
 
-static gboolean
-file_probe (const guint8 *head G_GNUC_UNUSED, gsize size G_GNUC_UNUSED)
-{
-  return TRUE;
-}
-
 static VmaSource *
-file_open (int fd, const guint8 *head G_GNUC_UNUSED, gsize head_size G_GNUC_UNUSED, GError **error)
+file_open (int fd, const guint8 *head G_GNUC_UNUSED, gsize head_size G_GNUC_UNUSED,
+           const VmaSourceOptions *options G_GNUC_UNUSED, GError **error)
 {
   g_autofree char *again = g_strdup_printf ("/proc/self/fd/%d", fd);
   gint64 size = lseek (fd, 0, SEEK_END);
@@ -98,7 +93,6 @@ file_free (VmaSource *base)
 
 const VmaSourceOps vma_file_source_ops = {
   .kind = "plain",
-  .probe = file_probe,
   .open = file_open,
   .pread = file_pread,
   .size = file_size,

@@ -403,7 +403,8 @@ pass_thread (void *data)
     pass->total = closed;
     pass->state = PASS_DONE;
   } else if (again) {
-    pass->failures++;
+    if (!pass->stop)
+      pass->failures++;
     pass->state = PASS_IDLE;
   } else {
     pass->state = PASS_BROKEN;
@@ -491,9 +492,9 @@ read_locked (VmaPackedPass *pass, guint8 *buffer, gsize size, guint64 offset, gs
       g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "the read was cancelled");
       return VMA_PASS_FAILED;
     }
-    if (pass->state == PASS_IDLE)
+    if (pass->state == PASS_IDLE && !pass->stop)
       start (pass);
-    if (pass->state == PASS_RUNNING)
+    if (pass->state == PASS_RUNNING || pass->stop)
       wait_moved (pass, offset, cancellable);
   }
 }
@@ -528,17 +529,35 @@ vma_packed_pass_position (VmaPackedPass *pass)
   return position;
 }
 
+/* Ends the thread, with the lock, which is given up meanwhile. */
+static void
+stop_thread (VmaPackedPass *pass)
+{
+  pass->stop = TRUE;
+  pthread_cond_broadcast (&pass->wake);
+  if (pass->has_thread) {
+    pthread_mutex_unlock (&pass->mutex);
+    pthread_join (pass->thread, NULL);
+    pthread_mutex_lock (&pass->mutex);
+    pass->has_thread = FALSE;
+  }
+}
+
 gboolean
 vma_packed_pass_rewind (VmaPackedPass *pass, guint64 index)
 {
-  gboolean ok = FALSE;
-
   pthread_mutex_lock (&pass->mutex);
-  if (pass->state == PASS_DONE && vma_sidecar_cut (pass->sidecar, index, NULL)) {
-    vma_sidecar_count (pass->sidecar, &pass->closed);
-    pass->ring_begin = pass->frontier = pass->closed;
-    pass->state = PASS_IDLE;
-    ok = TRUE;
+  gboolean ok = !pass->stop; /* else another reader is at it */
+  if (ok) {
+    stop_thread (pass);
+    ok = vma_sidecar_cut (pass->sidecar, index, NULL);
+    if (ok) {
+      vma_sidecar_count (pass->sidecar, &pass->closed);
+      pass->ring_begin = pass->frontier = pass->closed;
+      pass->state = PASS_IDLE;
+    }
+    pass->stop = FALSE;
+    wake_readers (pass);
   }
   pthread_mutex_unlock (&pass->mutex);
   return ok;
@@ -576,11 +595,8 @@ void
 vma_packed_pass_free (VmaPackedPass *pass)
 {
   pthread_mutex_lock (&pass->mutex);
-  pass->stop = TRUE;
-  pthread_cond_broadcast (&pass->wake);
+  stop_thread (pass);
   pthread_mutex_unlock (&pass->mutex);
-  if (pass->has_thread)
-    pthread_join (pass->thread, NULL);
   g_clear_error (&pass->error);
   g_free (pass->ring);
   pthread_cond_destroy (&pass->wake);

@@ -51,6 +51,6 @@ guint64 vma_packed_pass_total (VmaPackedPass *pass);
 /* Bytes of the compressed file behind the pass. */
 guint64 vma_packed_pass_position (VmaPackedPass *pass);
 
-/* Chunk `index` of the sidecar is broken: forgets it and what follows.  FALSE (with no error set)
- * where the pass is at work and that cannot be done. */
+/* Chunk `index` of the sidecar is broken: stops the pass, and forgets it and what follows.  FALSE (with
+ * no error set) where that cannot be done, or another thread is doing it. */
 gboolean vma_packed_pass_rewind (VmaPackedPass *pass, guint64 index);

@@ -10,6 +10,7 @@
 #include "vma/error.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -24,6 +25,7 @@
 
 /* What an index can be in a key of the chunk cache; the rest tells generations apart. */
 #define INDEX_BITS 48
+#define INDEX_MASK (((guint64) 1 << INDEX_BITS) - 1)
 
 typedef struct {
   VmaSource base;
@@ -38,7 +40,8 @@ typedef struct {
   VmaStreams *streams;
   /* A broken sidecar makes checkpoints (and chunks) anew, perhaps elsewhere. */
   atomic_ullong generation;
-  atomic_ullong broken; /* index + 1 of the chunk whose saved checkpoint is broken, or 0 */
+  atomic_ullong broken; /* key + 1 of the chunk whose saved checkpoint is broken, or 0 */
+  pthread_mutex_t repair; /* held while that is dealt with */
 } Packed;
 
 /* What a chunk needs while it is decoded in parts. */
@@ -174,14 +177,14 @@ decode_at_once (Packed *packed, Parked *parked, guint8 *bytes, gsize have, gsize
 }
 
 static Parked *
-parked_new (Packed *packed, guint64 index, gsize size, GError **error)
+parked_new (Packed *packed, guint64 key, gsize size, GError **error)
 {
   g_autoptr (GError) local_error = NULL;
-  g_autoptr (VmaSidecarChunk) chunk = vma_sidecar_read (packed->sidecar, index, &local_error);
+  g_autoptr (VmaSidecarChunk) chunk = vma_sidecar_read (packed->sidecar, key & INDEX_MASK, &local_error);
 
   if (chunk == NULL || chunk->size != size) {
     if (chunk == NULL && g_error_matches (local_error, VMA_ERROR, VMA_ERROR_DAMAGED))
-      atomic_store (&packed->broken, index + 1);
+      atomic_store (&packed->broken, key + 1);
     if (chunk != NULL)
       g_set_error (&local_error, VMA_ERROR, VMA_ERROR_DAMAGED, "a saved checkpoint has changed");
     g_propagate_error (error, g_steal_pointer (&local_error));
@@ -209,11 +212,10 @@ packed_fill (gpointer data, guint64 key, guint8 *bytes, gsize size, gsize have, 
              gpointer *slot, GError **error)
 {
   Packed *packed = data;
-  guint64 index = key & (((guint64) 1 << INDEX_BITS) - 1);
   Parked *parked = g_steal_pointer (slot);
 
   if (parked == NULL)
-    parked = parked_new (packed, index, size, error);
+    parked = parked_new (packed, key, size, error);
   if (parked == NULL)
     return 0;
 
@@ -245,6 +247,25 @@ read_ahead (Packed *packed, guint64 offset, gsize n, guint64 index, gsize chunk_
   }
 }
 
+/*
+ * After a failed read: where a saved checkpoint is broken, throws it and the ones behind it away, so
+ * that the pass makes them anew.  TRUE where that has been done since `generation`: try again.
+ */
+static gboolean
+repair (Packed *packed, guint64 generation)
+{
+  pthread_mutex_lock (&packed->repair);
+  gboolean again = atomic_load (&packed->generation) != generation;
+  guint64 broken = atomic_load (&packed->broken);
+  if (!again && broken > 0 && (broken - 1) >> INDEX_BITS == generation
+      && vma_packed_pass_rewind (packed->pass, (broken - 1) & INDEX_MASK)) {
+    atomic_fetch_add (&packed->generation, 1);
+    again = TRUE;
+  }
+  pthread_mutex_unlock (&packed->repair);
+  return again;
+}
+
 /* Reads from the chunk at `offset`: up to its end.  0 where the checkpoints changed meanwhile. */
 static gssize
 read_chunk (Packed *packed, guint8 *buffer, gsize size, guint64 offset, VmaReadHint hint,
@@ -271,13 +292,7 @@ read_chunk (Packed *packed, guint8 *buffer, gsize size, guint64 offset, VmaReadH
                        buffer, n, cancellable, &local_error))
     return (gssize) n;
 
-  guint64 broken = atomic_exchange (&packed->broken, 0);
-  if (broken > 0 && vma_packed_pass_rewind (packed->pass, broken - 1)) {
-    atomic_fetch_add (&packed->generation, 1);
-    return 0;
-  }
-  /* Another thread has just done that. */
-  if (atomic_load (&packed->generation) != generation)
+  if (repair (packed, generation))
     return 0;
   g_propagate_error (error, g_steal_pointer (&local_error));
   return -1;
@@ -336,6 +351,7 @@ packed_free (VmaSource *base)
   g_clear_pointer (&packed->chunks, vma_chunks_free);
   g_clear_pointer (&packed->streams, vma_streams_free);
   g_clear_pointer (&packed->sidecar, vma_sidecar_free);
+  pthread_mutex_destroy (&packed->repair);
   close (packed->fd);
   g_free (packed);
 }
@@ -375,9 +391,9 @@ vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *op
     options = &defaults;
   packed->ops = packed_ops;
   packed->ops.kind = codec->kind;
-  packed->ops.probe = codec->probe;
   packed->base.ops = &packed->ops;
   atomic_init (&packed->base.refs, 1);
+  pthread_mutex_init (&packed->repair, NULL);
   packed->fd = fd;
   packed->codec = codec;
   packed->limits.memory = or_default (options->memory_limit, DEFAULT_MEMORY);

@@ -22,14 +22,9 @@ typedef struct {
   gboolean ended;
 } PipeSource;
 
-static gboolean
-pipe_probe (const guint8 *head G_GNUC_UNUSED, gsize size G_GNUC_UNUSED)
-{
-  return TRUE;
-}
-
 static VmaSource *
-pipe_open (int fd, const guint8 *head, gsize head_size, GError **error G_GNUC_UNUSED)
+pipe_open (int fd, const guint8 *head, gsize head_size,
+           const VmaSourceOptions *options G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
   PipeSource *source = g_new0 (PipeSource, 1);
 
@@ -124,7 +119,6 @@ pipe_free (VmaSource *base)
 const VmaSourceOps vma_pipe_source_ops = {
   .kind = "pipe",
   .sequential = TRUE,
-  .probe = pipe_probe,
   .open = pipe_open,
   .pread = pipe_pread,
   .size = pipe_size,

@@ -738,9 +738,10 @@ vma_sidecar_read (VmaSidecar *sidecar, guint64 index, GError **error)
     return NULL;
 
   g_autoptr (VmaSidecarChunk) chunk = g_new0 (VmaSidecarChunk, 1);
-  g_autofree guint8 *from = read_record (sidecar, &snapshot.from);
+  gboolean is_first = index == 0; /* known without its record */
+  g_autofree guint8 *from = is_first ? NULL : read_record (sidecar, &snapshot.from);
   g_autofree guint8 *to = snapshot.aborted ? NULL : read_record (sidecar, &snapshot.to);
-  gboolean ok = from != NULL && (snapshot.aborted || to != NULL);
+  gboolean ok = (is_first || from != NULL) && (snapshot.aborted || to != NULL);
 
   if (to != NULL)
     snapshot.pieces = record_pieces (to, &snapshot.n_pieces);
@@ -752,7 +753,7 @@ vma_sidecar_read (VmaSidecar *sidecar, guint64 index, GError **error)
                  "the saved checkpoint at %" G_GUINT64_FORMAT " is damaged", snapshot.from.out);
     return NULL;
   }
-  chunk->from.state = record_state (from);
+  chunk->from.state = from != NULL ? record_state (from) : NULL;
   return g_steal_pointer (&chunk);
 }
 

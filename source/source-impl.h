@@ -12,11 +12,9 @@ typedef struct {
   const char *kind;
   gboolean sequential;
 
-  /* Whether the file is of this kind, from its first `size` bytes (up to VMA_PROBE_SIZE). */
-  gboolean (*probe) (const guint8 *head, gsize size);
-
   /* Takes over `fd` (which is at offset 0, or where a pipe's `head` bytes have been read already). */
-  VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, GError **error);
+  VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, const VmaSourceOptions *options,
+                      GError **error);
 
   /* As the functions of source.h.  `identity` may be NULL. */
   gssize (*pread) (VmaSource *source, void *buffer, gsize size, guint64 offset, VmaReadHint hint,
@@ -26,6 +24,7 @@ typedef struct {
   void (*free) (VmaSource *source);
 } VmaSourceOps;
 
+/* The first bytes of a file, by which its kind is known. */
 #define VMA_PROBE_SIZE 64
 
 /* The first member of every implementation's structure. */

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/source-impl.h"
 
+#include "source/gzip.h"
+#include "source/lz4.h"
+#include "source/lzop.h"
+#include "source/packed.h"
+#include "source/zstd/codec.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -9,35 +14,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The kinds of source, most particular first; the last one takes what no other does. */
-static const VmaSourceOps *const kinds[] = {
-  &vma_pipe_source_ops,
-  &vma_file_source_ops,
+/* The compressed kinds.  What is none of them is a plain archive, or no archive. */
+static const VmaCodec *const codecs[] = {
+  &vma_zstd_codec,
+  &vma_gzip_codec,
+  &vma_lzop_codec,
+  &vma_lz4_codec,
 };
 
-/* Compressed files that cannot be opened yet, to be told by name. */
-static const struct {
-  const char *magic;
-  gsize size;
-  const char *name;
-} compressed[] = {
-  { "\x28\xb5\x2f\xfd", 4, "zstd" },
-  { "\x1f\x8b", 2, "gzip" },
-  { "\x89LZO", 4, "lzop" },
-  { "\x04\x22\x4d\x18", 4, "lz4" },
-};
-
-static gboolean
-refuse_compressed (const guint8 *head, gsize size, GError **error)
+static const VmaCodec *
+find_codec (const guint8 *head, gsize size)
 {
-  for (gsize i = 0; i < G_N_ELEMENTS (compressed); i++)
-    if (size >= compressed[i].size && memcmp (head, compressed[i].magic, compressed[i].size) == 0) {
-      g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
-                   "header at 0: compressed with %s, which this version cannot read",
-                   compressed[i].name);
-      return TRUE;
-    }
-  return FALSE;
+  for (gsize i = 0; i < G_N_ELEMENTS (codecs); i++)
+    if (codecs[i]->probe (head, size))
+      return codecs[i];
+  return NULL;
 }
 
 /* Reads up to `size` bytes, over as many reads as a pipe makes of it.  -1 and errno. */
@@ -58,8 +49,23 @@ read_head (int fd, guint8 *head, gsize size)
   return (gssize) done;
 }
 
+static VmaSource *
+open_packed (int fd, const VmaCodec *codec, const VmaSourceOptions *options, GError **error)
+{
+  VmaPackedOptions packed = { 0 };
+
+  if (options != NULL)
+    packed = (VmaPackedOptions){
+      .sidecar_directory = options->cache_dir,
+      .cache_size = options->cache_size,
+      .memory_limit = options->memory_limit,
+      .follow = options->follow,
+    };
+  return vma_packed_source_new (fd, codec, &packed, error);
+}
+
 VmaSource *
-vma_source_open (const char *path, GError **error)
+vma_source_open (const char *path, const VmaSourceOptions *options, GError **error)
 {
   guint8 head[VMA_PROBE_SIZE];
   struct stat st;
@@ -81,18 +87,20 @@ vma_source_open (const char *path, GError **error)
     close (fd);
     return NULL;
   }
-  if (refuse_compressed (head, (gsize) size, error)) {
+  const VmaCodec *codec = find_codec (head, (gsize) size);
+  gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
+  if (codec != NULL && !sequential)
+    return open_packed (fd, codec, options, error);
+  if (codec != NULL) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "header at 0: compressed with %s, which cannot be read from a pipe"
+                 " (decompress it on its way)",
+                 codec->kind);
     close (fd);
     return NULL;
   }
-
-  gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
-  const VmaSourceOps *ops = NULL;
-  for (gsize i = 0; ops == NULL; i++)
-    if (kinds[i]->sequential == sequential && kinds[i]->probe (head, (gsize) size))
-      ops = kinds[i];
-
-  VmaSource *source = ops->open (fd, head, (gsize) size, error);
+  const VmaSourceOps *ops = sequential ? &vma_pipe_source_ops : &vma_file_source_ops;
+  VmaSource *source = ops->open (fd, head, (gsize) size, options, error);
   if (source != NULL) {
     source->ops = ops;
     atomic_init (&source->refs, 1);

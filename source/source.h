@@ -23,11 +23,20 @@ typedef enum {
 /* The size is not known (yet): a pipe, or a compressed file that was not read to its end. */
 #define VMA_SIZE_UNKNOWN G_MAXUINT64
 
+/* What compressed files can be told; 0 and NULL are the defaults of source/packed.h. */
+typedef struct {
+  const char *cache_dir; /* where decoder checkpoints are kept; NULL: for this run only */
+  guint64 cache_size;    /* bytes of decoded data to keep */
+  guint64 memory_limit;  /* bytes that one decoder may take */
+  gboolean follow;       /* the file is still being written */
+} VmaSourceOptions;
+
 /*
  * Opens `path`, whose kind is found by its content.  "-" is standard input, which is sequential.
- * NULL and an error (VMA_ERROR_IO, VMA_ERROR_UNSUPPORTED) without the path in it.
+ * `options` may be NULL.  NULL and an error (VMA_ERROR_IO, VMA_ERROR_UNSUPPORTED) without the path in
+ * it.
  */
-VmaSource *vma_source_open (const char *path, GError **error);
+VmaSource *vma_source_open (const char *path, const VmaSourceOptions *options, GError **error);
 
 VmaSource *vma_source_ref (VmaSource *source);
 void vma_source_unref (VmaSource *source);
