@@ -10,7 +10,8 @@
 #include "tool/progress.h"
 #include "vma/error.h"
 
-#define PIECE (1024u * 1024u)
+/* As in copy-extents.c. */
+#define PIECE (256u * 1024u)
 
 typedef struct {
   ToolCopy *copy;

