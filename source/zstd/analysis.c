@@ -27,6 +27,8 @@ struct VmaZstdAnalysis {
 
   gboolean any;     /* a checkpoint was given away, or the pass began at one */
   guint64 last_out; /* of the checkpoint opened last */
+  gboolean fresh;   /* the frame's beginning will be one, once it gives something */
+  VmaCheckpoint beginning;
 
   /* The frame. */
   gboolean blind; /* given up */
@@ -46,6 +48,7 @@ struct VmaZstdAnalysis {
 
   /* The open checkpoint. */
   gboolean open;
+  guint64 before; /* last_out without it */
   VmaCheckpoint at;
   VmaZstdCheckpoint state;
   VmaZstdWindow *used;
@@ -105,6 +108,12 @@ finish (VmaZstdAnalysis *analysis, gboolean ends)
 
   if (!analysis->open)
     return;
+  if (analysis->list.blocks.size == 0) {
+    /* Only empty blocks followed: it would be of no use. */
+    analysis->last_out = analysis->before;
+    drop (analysis);
+    return;
+  }
   state->content = MAX (analysis->at.out - vma_zstd_window_first (analysis->used), 1);
   for (guint i = 0; i < G_N_ELEMENTS (state->repeats.offset); i++)
     state->content = MAX (state->content, state->repeats.offset[i]);
@@ -157,12 +166,17 @@ vma_zstd_analysis_frame (VmaZstdAnalysis *analysis, guint64 in, guint64 out,
   guint64 spacing = MAX (analysis->limits.spacing / 4, 1);
 
   enter_frame (analysis, frame->window, frame->checksum, out);
-  if (analysis->any && out - analysis->last_out < spacing)
-    return;
-  VmaCheckpoint checkpoint = { .in = in, .out = out, .state = NULL };
+  analysis->fresh = !analysis->any || out - analysis->last_out >= spacing;
+  analysis->beginning = (VmaCheckpoint){ .in = in, .out = out, .state = NULL };
+}
+
+static void
+emit_beginning (VmaZstdAnalysis *analysis)
+{
+  analysis->fresh = FALSE;
   analysis->any = TRUE;
-  analysis->last_out = out;
-  analysis->emit (analysis->data, &checkpoint);
+  analysis->last_out = analysis->beginning.out;
+  analysis->emit (analysis->data, &analysis->beginning);
 }
 
 /* Keeps what the sequences of a block copy from before the open checkpoint; checks all of them. */
@@ -298,7 +312,7 @@ consider (VmaZstdAnalysis *analysis, guint64 in, guint64 out, GError **error)
   analysis->used = vma_zstd_window_new (out - reach, out);
   vma_zstd_block_list_clear (&analysis->list);
   analysis->open = TRUE;
-  analysis->any = TRUE;
+  analysis->before = analysis->last_out;
   analysis->last_out = out;
   analysis->until = out + analysis->window;
   analysis->tracking = FALSE;
@@ -341,6 +355,8 @@ vma_zstd_analysis_block (VmaZstdAnalysis *analysis, VmaZstdRecord *record, GErro
   const guint64 end = record->out + record->given;
   const gboolean last = record->last;
 
+  if (analysis->fresh && record->given > 0)
+    emit_beginning (analysis);
   if (analysis->blind)
     return TRUE;
   if (analysis->open)

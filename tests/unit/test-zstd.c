@@ -302,6 +302,7 @@ check_stream (GByteArray *packed, const guint8 *expected, gsize size, guint64 sp
     gsize end = i + 1 < n ? (gsize) nth (&all, i + 1)->out : size;
     gsize left = size - (gsize) from->out;
 
+    g_assert_cmpuint (left, >, 0);
     check_decode (packed, from, &limits, end - (gsize) from->out, expected + from->out);
     for (guint k = 0; k < 4; k++)
       check_decode (packed, from, &limits, noise () % (MIN (left, 3u << 20) + 1),
@@ -447,7 +448,7 @@ test_empty (void)
   for (guint i = 0; i < 100000; i++)
     g_byte_array_append (packed, empty, sizeof empty);
   g_assert_true (run_pass (packed, NULL, &limits, VMA_ZSTD_PASS_DEFAULT, &result, &error));
-  g_assert_cmpuint (result.checkpoints->len, ==, 1);
+  g_assert_cmpuint (result.checkpoints->len, ==, 0);
   g_assert_cmpuint (result.out->len, ==, 0);
 }
 
