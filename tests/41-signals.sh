@@ -18,14 +18,15 @@ for signal in TERM INT; do
 done
 
 # In the foreground the exit status is that of a clean end.
-"$VMAFS" -f "$fixtures/tiny.vma" "$mnt" &
+# (Without job control a shell lets its children ignore SIGINT; env undoes that.)
+env --default-signal=INT "$VMAFS" -f "$fixtures/tiny.vma" "$mnt" &
 child=$!
 wait_until 5 is_mounted "$mnt"
 kill -INT "$child"
+wait_until 5 gone "$mnt" || fail "SIGINT does not end it in the foreground"
 status=0
 wait "$child" || status=$?
 [ "$status" = 0 ] || fail "status $status after SIGINT"
-wait_until 5 gone "$mnt"
 
 # Busy: somebody stands in it and holds a file open.
 "$VMAFS" "$fixtures/tiny.vma" "$mnt"

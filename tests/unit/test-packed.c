@@ -18,9 +18,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PLAIN_SIZE (24u << 20)
+#define PLAIN_SIZE (12u << 20)
 #define N_THREADS 4u
-#define N_READS 300u
+#define N_READS 150u
 
 static char *directory;
 static guint8 *plain;
@@ -52,7 +52,7 @@ static const Case cases[] = {
   { "lz4-linked-checked", &vma_lz4_codec, "lz4 -q -BD -BX --content-size -c $P >$O", FALSE },
   { "lz4-checked", &vma_lz4_codec, "lz4 -q -BX -B6 -c $P >$O", TRUE },
   { "lz4-mixed", &vma_lz4_codec,
-    "(head -c 7000000 $P | lz4 -q -BX -c; tail -c +7000001 $P | lz4 -q -BD -c) >$O", FALSE },
+    "(head -c 5000000 $P | lz4 -q -BX -c; tail -c +5000001 $P | lz4 -q -BD -c) >$O", FALSE },
   { "zstd-3", &vma_zstd_codec, "zstd -q -3 -c $P >$O", FALSE },
   { "zstd-rsyncable", &vma_zstd_codec, "zstd -q --rsyncable --threads=1 -c $P >$O", FALSE },
   { "zstd-frames", &vma_zstd_codec,
@@ -99,6 +99,8 @@ pack (const Case *c)
     g_test_skip (tool);
     return NULL;
   }
+  if (g_file_test (path, G_FILE_TEST_EXISTS)) /* an earlier test's */
+    return g_steal_pointer (&path);
   g_setenv ("P", plain_path, TRUE);
   g_setenv ("O", path, TRUE);
   g_assert_cmpint (system (c->command), ==, 0);
@@ -145,7 +147,7 @@ random_reader (void *data)
 
   for (guint i = 0; i < N_READS; i++) {
     guint64 offset = (guint64) g_rand_int_range (rand, 0, PLAIN_SIZE + 1000);
-    gsize size = (gsize) g_rand_int_range (rand, 1, i % 10 == 0 ? 3000000 : 70000);
+    gsize size = (gsize) g_rand_int_range (rand, 1, i % 16 == 0 ? 3000000 : 70000);
     check_read (reader->source, offset, size, VMA_READ_DATA);
   }
   g_rand_free (rand);
@@ -238,7 +240,7 @@ test_resume (gconstpointer data)
   }
   vma_source_unref (source);
 
-  for (guint64 to = 1000000; to < PLAIN_SIZE; to += 5000000) {
+  for (guint64 to = 1000000; to < PLAIN_SIZE; to += 3000000) {
     source = open_packed (path, c->codec, &options);
     check_read (source, to, 100000, VMA_READ_DATA);
     check_read (source, to / 2, 100000, VMA_READ_DATA);
@@ -259,7 +261,7 @@ test_bad_sidecar (gconstpointer data)
   g_autofree char *path = pack (c);
   GRand *rand = g_rand_new_with_seed (9);
 
-  for (guint i = 0; path != NULL && i < 12; i++) {
+  for (guint i = 0; path != NULL && i < 8; i++) {
     g_autofree char *number = g_strdup_printf ("bad-%s-%u", c->name, i);
     g_autofree char *sidecars = g_build_filename (directory, number, NULL);
     VmaPackedOptions options = { .sidecar_directory = sidecars, .spacing = 1u << 20 };
@@ -335,8 +337,8 @@ test_damage (gconstpointer data)
       g_assert_cmpuint (failed, <, 100);
     } else {
       g_autoptr (GError) error = NULL;
-      g_assert_cmpint (vma_source_pread (source, buffer, 1, PLAIN_SIZE + 1, VMA_READ_DATA, NULL,
-                                         &error), ==, -1);
+      g_assert_cmpint (vma_source_pread (source, buffer, 1, (guint64) 1 << 40, VMA_READ_DATA,
+                                         NULL, &error), ==, -1);
       g_assert_nonnull (error);
     }
     vma_source_unref (source);
@@ -346,7 +348,6 @@ test_damage (gconstpointer data)
 
 typedef struct {
   const char *from, *to;
-  gboolean rename;
 } Writer;
 
 static void *
@@ -380,7 +381,7 @@ test_follow (gconstpointer data)
     return;
   g_autofree char *growing = g_strconcat (path, "-growing.dat", NULL);
   VmaPackedOptions options = { .follow = TRUE };
-  Writer writer = { path, growing, TRUE };
+  Writer writer = { path, growing };
   pthread_t thread;
 
   g_assert_true (g_file_set_contents (growing, "", 0, NULL));
