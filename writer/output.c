@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "writer/output.h"
 
+#include "index/lock.h"
 #include "vma/error.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,13 +24,32 @@ struct VmaOutput {
   char *target; /* as given, for messages */
   int fd;
   gboolean seekable;
-  gboolean finished;
-  char *final;     /* the name to get; NULL: none */
-  char *temporary; /* the name it has until then; NULL: none at all */
-  gboolean inherited_file;
-  pid_t child; /* 0: none */
+  gboolean on_disk;        /* a regular file */
+  gboolean inherited_file; /* one that is not ours, which is cut to `start` after a failure */
+  off_t start;
+  char *final; /* the name to get; NULL: none */
   atomic_bool cancelled;
+
+  pthread_mutex_t lock; /* of what follows */
+  gboolean finished;
+  char *temporary; /* the name it has until it gets its own; NULL: none at all */
+  pid_t child;     /* 0: none */
 };
+
+/* A hidden name, for file systems without unnamed files; the header stays empty until the end. */
+static gboolean
+open_temporary (VmaOutput *output, const char *dir, GError **error)
+{
+  g_autofree char *base = g_path_get_basename (output->target);
+  /* A name may have 255 bytes; what is added must fit too. */
+  output->temporary = g_strdup_printf ("%s/.%.200s.XXXXXX.part", dir, base);
+  output->fd = g_mkstemp_full (output->temporary, O_RDWR | O_CLOEXEC, FILE_MODE);
+  if (output->fd >= 0)
+    return TRUE;
+  vma_set_errno_error (error, errno, "%s: cannot create", output->target);
+  g_clear_pointer (&output->temporary, g_free); /* whoever has that name, it is not ours */
+  return FALSE;
+}
 
 static gboolean
 open_file (VmaOutput *output, GError **error)
@@ -46,22 +67,18 @@ open_file (VmaOutput *output, GError **error)
     vma_set_errno_error (error, EEXIST, "%s: cannot create", output->target);
     return FALSE;
   }
-  output->seekable = TRUE;
+  output->seekable = output->on_disk = TRUE;
   output->final = g_strdup (output->target);
+  /* An unnamed file gets its name through /proc. */
+  if (access ("/proc/self/fd", X_OK) != 0)
+    return open_temporary (output, dir, error);
   output->fd = open (dir, O_TMPFILE | O_RDWR | O_CLOEXEC, FILE_MODE);
   if (output->fd >= 0)
     return TRUE;
-  if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) {
-    vma_set_errno_error (error, errno, "%s: cannot create", output->target);
-    return FALSE;
-  }
-  /* A file system without unnamed files: a hidden name, whose header stays empty until the end. */
-  g_autofree char *base = g_path_get_basename (output->target);
-  output->temporary = g_strdup_printf ("%s/.%s.XXXXXX.part", dir, base);
-  output->fd = g_mkstemp_full (output->temporary, O_RDWR | O_CLOEXEC, FILE_MODE);
-  if (output->fd < 0)
-    vma_set_errno_error (error, errno, "%s: cannot create", output->target);
-  return output->fd >= 0;
+  if (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == ENOSYS)
+    return open_temporary (output, dir, error);
+  vma_set_errno_error (error, errno, "%s: cannot create", output->target);
+  return FALSE;
 }
 
 static gboolean
@@ -81,8 +98,18 @@ open_inherited (VmaOutput *output, const char *number, GError **error)
     return FALSE;
   }
   int flags = fcntl (output->fd, F_GETFL);
-  output->inherited_file = output->seekable
-      = S_ISREG (st.st_mode) && (flags & O_ACCMODE) == O_RDWR && (flags & O_APPEND) == 0;
+  output->on_disk = S_ISREG (st.st_mode);
+  if (!output->on_disk || (flags & O_ACCMODE) == O_RDONLY)
+    return TRUE; /* a write will tell */
+  output->start = (flags & O_APPEND) != 0 ? st.st_size : lseek (output->fd, 0, SEEK_CUR);
+  output->inherited_file = TRUE;
+  output->seekable
+      = output->start == 0 && (flags & O_ACCMODE) == O_RDWR && (flags & O_APPEND) == 0;
+  /* What an older and longer file leaves behind the archive would be taken for a part of it. */
+  if (output->seekable && ftruncate (output->fd, 0) != 0) {
+    vma_set_errno_error (error, errno, "%s: cannot use this descriptor", output->target);
+    return FALSE;
+  }
   return TRUE;
 }
 
@@ -95,12 +122,18 @@ open_command (VmaOutput *output, const char *command, GError **error)
     vma_set_errno_error (error, errno, "%s: cannot start", output->target);
     return FALSE;
   }
+  sigset_t none;
+  sigemptyset (&none);
   pid_t child = fork ();
   if (child == 0) {
     /* A group of its own, so that all of a pipeline can be stopped. */
     setpgid (0, 0);
-    dup2 (fds[0], STDIN_FILENO);
+    if (fds[0] == STDIN_FILENO)
+      fcntl (fds[0], F_SETFD, 0);
+    else
+      dup2 (fds[0], STDIN_FILENO);
     signal (SIGPIPE, SIG_DFL);
+    sigprocmask (SIG_SETMASK, &none, NULL); /* our caller may have blocked what is to stop it */
     execl ("/bin/sh", "sh", "-c", command, (char *) NULL);
     _exit (127);
   }
@@ -125,6 +158,7 @@ vma_output_open (const char *target, GError **error)
 
   output->target = g_strdup (target);
   output->fd = -1;
+  pthread_mutex_init (&output->lock, NULL);
   if (strcmp (target, "-") == 0)
     ok = open_inherited (output, "1", error);
   else if (g_str_has_prefix (target, "fd:"))
@@ -149,13 +183,35 @@ write_failed (VmaOutput *output, int errnum, GError **error)
   return FALSE;
 }
 
+static gboolean
+is_cancelled (VmaOutput *output, GError **error)
+{
+  if (!atomic_load (&output->cancelled))
+    return FALSE;
+  g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "%s: cancelled", output->target);
+  return TRUE;
+}
+
+/* Whether a write that did not work is to be tried again. */
+static gboolean
+try_again (VmaOutput *output, int errnum)
+{
+  if (errnum != EAGAIN)
+    return errnum == EINTR;
+  /* A pipe that another program made so does not wait by itself. */
+  struct pollfd wait = { .fd = output->fd, .events = POLLOUT };
+  return poll (&wait, 1, -1) >= 0 || errno == EINTR;
+}
+
 gboolean
 vma_output_write_at (VmaOutput *output, struct iovec *iov, int n, guint64 offset, GError **error)
 {
   while (n > 0) {
+    if (is_cancelled (output, error))
+      return FALSE;
     gssize done = pwritev (output->fd, iov, MIN (n, IOV_MAX), (off_t) offset);
     if (done < 0) {
-      if (errno == EINTR && !atomic_load (&output->cancelled))
+      if (try_again (output, errno))
         continue;
       return write_failed (output, errno, error);
     }
@@ -177,8 +233,10 @@ gboolean
 vma_output_append (VmaOutput *output, const void *data, gsize size, GError **error)
 {
   while (size > 0) {
+    if (is_cancelled (output, error))
+      return FALSE;
     gssize done = write (output->fd, data, size);
-    if (done < 0 && (errno != EINTR || atomic_load (&output->cancelled)))
+    if (done < 0 && !try_again (output, errno))
       return write_failed (output, errno, error);
     if (done > 0) {
       data = (const guint8 *) data + done;
@@ -211,11 +269,19 @@ vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint64 offset,
 static gboolean
 wait_for_command (VmaOutput *output, GError **error)
 {
-  int status;
+  siginfo_t info;
+  int status = 0;
 
-  while (waitpid (output->child, &status, 0) < 0 && errno == EINTR)
+  /* Not reaped before we hold the lock: its number may be another's then, and cancel() kills it. */
+  while (waitid (P_PID, (id_t) output->child, &info, WEXITED | WNOWAIT) != 0 && errno == EINTR)
     ;
-  output->child = 0;
+  {
+    VMA_LOCK (&output->lock);
+    waitpid (output->child, &status, 0);
+    output->child = 0;
+  }
+  if (is_cancelled (output, error))
+    return FALSE;
   if (WIFEXITED (status) && WEXITSTATUS (status) == 0)
     return TRUE;
   if (WIFEXITED (status))
@@ -227,21 +293,40 @@ wait_for_command (VmaOutput *output, GError **error)
   return FALSE;
 }
 
-/* Gives a file its name, without replacing one that has come up meanwhile. */
+/* Renames without replacing anything, by the means that the file system has. */
+static gboolean
+rename_new (const char *from, const char *to)
+{
+  struct stat st;
+
+  if (renameat2 (AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+    return TRUE;
+  if (errno == EEXIST)
+    return FALSE;
+  if (link (from, to) == 0)
+    return unlink (from) == 0;
+  if (errno == EEXIST)
+    return FALSE;
+  if (lstat (to, &st) == 0) {
+    errno = EEXIST;
+    return FALSE;
+  }
+  return rename (from, to) == 0;
+}
+
+/* Gives a file its name.  The caller holds the lock. */
 static gboolean
 name_file (VmaOutput *output, GError **error)
 {
-  int failed;
+  gboolean ok;
 
   if (output->temporary != NULL)
-    failed = renameat2 (AT_FDCWD, output->temporary, AT_FDCWD, output->final, RENAME_NOREPLACE) != 0
-             && (errno == EEXIST || link (output->temporary, output->final) != 0
-                 || unlink (output->temporary) != 0);
+    ok = rename_new (output->temporary, output->final);
   else {
     g_autofree char *unnamed = g_strdup_printf ("/proc/self/fd/%d", output->fd);
-    failed = linkat (AT_FDCWD, unnamed, AT_FDCWD, output->final, AT_SYMLINK_FOLLOW) != 0;
+    ok = linkat (AT_FDCWD, unnamed, AT_FDCWD, output->final, AT_SYMLINK_FOLLOW) == 0;
   }
-  if (failed) {
+  if (!ok) {
     vma_set_errno_error (error, errno, "%s: cannot create", output->final);
     return FALSE;
   }
@@ -258,32 +343,49 @@ name_file (VmaOutput *output, GError **error)
 }
 
 gboolean
+vma_output_sync (VmaOutput *output, GError **error)
+{
+  if (is_cancelled (output, error))
+    return FALSE;
+  if (output->on_disk && fsync (output->fd) != 0)
+    return write_failed (output, errno, error);
+  if (output->child == 0)
+    return TRUE;
+  close (output->fd);
+  output->fd = -1;
+  return wait_for_command (output, error);
+}
+
+gboolean
 vma_output_finish (VmaOutput *output, GError **error)
 {
-  if (output->seekable && fsync (output->fd) != 0)
-    return write_failed (output, errno, error);
-  if (output->final != NULL && !name_file (output, error))
+  VMA_LOCK (&output->lock);
+  if (is_cancelled (output, error) || (output->final != NULL && !name_file (output, error)))
     return FALSE;
-
-  int failed = close (output->fd) != 0;
-  output->fd = -1;
-  if (output->child != 0 && !wait_for_command (output, error))
-    return FALSE;
-  if (failed)
-    return write_failed (output, errno, error);
   output->finished = TRUE;
-  return TRUE;
+  /* Some file systems tell of a full disk only here. */
+  int failed = output->fd >= 0 && close (output->fd) != 0 ? errno : 0;
+  output->fd = -1;
+  if (failed == 0 || failed == EINTR)
+    return TRUE;
+  if (output->final != NULL)
+    unlink (output->final);
+  return write_failed (output, failed, error);
 }
 
 void
-vma_output_cancel (VmaOutput *output)
+vma_output_cancel (VmaOutput *output, gboolean at_once)
 {
+  VMA_LOCK (&output->lock);
   if (output->finished)
     return;
-  atomic_store (&output->cancelled, TRUE);
+  gboolean first = !atomic_exchange (&output->cancelled, TRUE);
   /* Before its input ends, which must not look to it like the end of an archive. */
-  if (output->child != 0)
-    kill (-output->child, SIGTERM);
+  if (output->child != 0 && (first || at_once))
+    kill (-output->child, at_once ? SIGKILL : SIGTERM);
+  if (output->temporary != NULL)
+    unlink (output->temporary);
+  g_clear_pointer (&output->temporary, g_free);
 }
 
 /* Waits for a command that was told to stop; one that does not is killed after two seconds. */
@@ -304,17 +406,15 @@ reap_command (VmaOutput *output)
 void
 vma_output_free (VmaOutput *output)
 {
-  vma_output_cancel (output);
+  vma_output_cancel (output, FALSE);
   if (output->child != 0)
     reap_command (output);
   if (!output->finished && output->inherited_file && output->fd >= 0
-      && ftruncate (output->fd, 0) != 0)
+      && ftruncate (output->fd, output->start) != 0)
     g_debug ("%s: cannot be truncated: %s", output->target, g_strerror (errno));
   if (output->fd >= 0)
     close (output->fd);
-  if (output->temporary != NULL)
-    unlink (output->temporary);
-  g_free (output->temporary);
+  pthread_mutex_destroy (&output->lock);
   g_free (output->final);
   g_free (output->target);
   g_free (output);

@@ -3,13 +3,14 @@
  * Where an archive is written to: a new file, a pipe, an inherited descriptor, a command.
  *
  *   PATH       a file that must not exist; it has no name (or a hidden temporary one) until it is
- *              complete and on disk
+ *              complete and on disk.  An existing FIFO or character device is opened as it is
  *   -          standard output
- *   fd:N       descriptor N; a regular file is written from its beginning
+ *   fd:N       descriptor N.  A regular file open for reading and writing, at its beginning, is
+ *              emptied and written at any place; all else takes bytes in order
  *   exec:CMD   the standard input of `sh -c CMD`, whose failure is ours
  *
- * Owns the descriptor and the child process.  write_at() may be called by any number of threads;
- * everything else by one at a time.
+ * Owns the descriptor and the child process.  write_at(), read_at() and cancel() may be called by any number of
+ * threads; everything else by one at a time.
  */
 #pragma once
 
@@ -32,14 +33,17 @@ gboolean vma_output_append (VmaOutput *output, const void *data, gsize size, GEr
 gboolean vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint64 offset,
                              GError **error);
 
-/* Everything was written: makes it last, and gives it its name; waits for the command. */
+/* Everything was written: makes it last; waits for the command.  May take long. */
+gboolean vma_output_sync (VmaOutput *output, GError **error);
+
+/* After sync(): gives it its name. */
 gboolean vma_output_finish (VmaOutput *output, GError **error);
 
 /*
- * Stops a command, and makes writes that are interrupted fail.  Any thread; without effect after
- * finish().
+ * Stops a command (kills it, if `at_once`), removes a temporary file, and makes all that is still to be
+ * written fail.  Any thread, at any time before free(); without effect after finish().
  */
-void vma_output_cancel (VmaOutput *output);
+void vma_output_cancel (VmaOutput *output, gboolean at_once);
 
 /* Without finish(): takes back what was written, as far as that can be done. */
 void vma_output_free (VmaOutput *output);

@@ -2,16 +2,29 @@
 /*
  * Extents straight into a file: data go from the caller's buffer to their place, by whichever thread
  * brings them.  The archive's header comes last: until then the file does not look like an archive.
+ *
+ * Bare headers, of extents that hold zeros only, stand back to back where a disk is empty: they are
+ * gathered, and written many at a time.
  */
 #include "writer/sink.h"
 
+#include "index/lock.h"
+
 #include <stdatomic.h>
+#include <string.h>
+
+#define BARE_MAX 256
 
 typedef struct {
   VmaSink base;
   VmaOutput *output;
   GBytes *header;
   _Atomic guint64 written;
+
+  pthread_mutex_t lock; /* of what follows */
+  guint8 *bare;         /* n_bare headers that belong at bare_offset */
+  guint n_bare;
+  guint64 bare_offset;
 } FileSink;
 
 static gboolean
@@ -42,12 +55,40 @@ file_put (VmaSink *base, VmaSinkExtent *extent, struct iovec *iov, int n, guint3
   return write_at ((FileSink *) base, iov, n, extent->offset + at, error);
 }
 
+/* The caller holds the lock. */
+static gboolean
+write_bare (FileSink *sink, GError **error)
+{
+  struct iovec iov = { .iov_base = sink->bare, .iov_len = sink->n_bare * VMA_EXTENT_HEADER_SIZE };
+
+  sink->n_bare = 0;
+  return iov.iov_len == 0 || write_at (sink, &iov, 1, sink->bare_offset, error);
+}
+
+static gboolean
+add_bare (FileSink *sink, const guint8 header[VMA_EXTENT_HEADER_SIZE], guint64 offset,
+          GError **error)
+{
+  VMA_LOCK (&sink->lock);
+  guint64 end = sink->bare_offset + sink->n_bare * VMA_EXTENT_HEADER_SIZE;
+
+  if ((sink->n_bare == BARE_MAX || offset != end) && !write_bare (sink, error))
+    return FALSE;
+  if (sink->n_bare == 0)
+    sink->bare_offset = offset;
+  memcpy (sink->bare + sink->n_bare * VMA_EXTENT_HEADER_SIZE, header, VMA_EXTENT_HEADER_SIZE);
+  sink->n_bare++;
+  return TRUE;
+}
+
 static gboolean
 file_seal (VmaSink *base, VmaSinkExtent *extent, const guint8 header[VMA_EXTENT_HEADER_SIZE],
-           guint32 size G_GNUC_UNUSED, GError **error)
+           guint32 size, GError **error)
 {
   struct iovec iov = { .iov_base = (void *) header, .iov_len = VMA_EXTENT_HEADER_SIZE };
 
+  if (size == VMA_EXTENT_HEADER_SIZE)
+    return add_bare ((FileSink *) base, header, extent->offset, error);
   return write_at ((FileSink *) base, &iov, 1, extent->offset, error);
 }
 
@@ -58,6 +99,11 @@ file_finish (VmaSink *base, GError **error)
   gsize size;
   struct iovec iov = { .iov_base = (void *) g_bytes_get_data (sink->header, &size) };
 
+  {
+    VMA_LOCK (&sink->lock);
+    if (!write_bare (sink, error))
+      return FALSE;
+  }
   iov.iov_len = size;
   return write_at (sink, &iov, 1, 0, error);
 }
@@ -71,8 +117,12 @@ file_written (VmaSink *base)
 static void
 file_free (VmaSink *base)
 {
-  g_clear_pointer (&((FileSink *) base)->header, g_bytes_unref);
-  g_free (base);
+  FileSink *sink = (FileSink *) base;
+
+  g_clear_pointer (&sink->header, g_bytes_unref);
+  pthread_mutex_destroy (&sink->lock);
+  g_free (sink->bare);
+  g_free (sink);
 }
 
 static const VmaSinkOps file_sink_ops = {
@@ -92,5 +142,7 @@ vma_file_sink_new (VmaOutput *output)
 
   sink->base.ops = &file_sink_ops;
   sink->output = output;
+  sink->bare = g_malloc (BARE_MAX * VMA_EXTENT_HEADER_SIZE);
+  pthread_mutex_init (&sink->lock, NULL);
   return &sink->base;
 }

@@ -104,11 +104,15 @@ stream_seal (VmaSink *base, VmaSinkExtent *extent, const guint8 header[VMA_EXTEN
       emit (sink, staged->data, staged->size, &local);
       pthread_mutex_lock (&sink->lock);
     }
-    sink->emitting = FALSE;
     if (local != NULL)
       sink->failure = local;
     g_queue_pop_head (&sink->queue);
     sink->free[sink->n_free++] = staged;
+    /* At once, not when all is out: somebody may wait to fill it. */
+    pthread_mutex_unlock (&sink->lock);
+    base->room (base->room_data);
+    pthread_mutex_lock (&sink->lock);
+    sink->emitting = FALSE;
   }
   if (sink->failure == NULL)
     return TRUE;

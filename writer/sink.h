@@ -24,7 +24,7 @@ struct VmaSinkExtent {
 typedef struct {
   /* The archive's header, before any extent; `header` stays valid. */
   gboolean (*begin) (VmaSink *sink, GBytes *header, GError **error);
-  /* FALSE where there is no room now: try again when a seal() has returned.  Called in the order of
+  /* FALSE where there is no room now: try again when room() was called.  Called in the order of
    * offsets, never by two threads at once. */
   gboolean (*open) (VmaSink *sink, VmaSinkExtent *extent);
   /* `iov` is used up; `at` counts from the extent's start. */
@@ -41,6 +41,9 @@ typedef struct {
 
 struct VmaSink {
   const VmaSinkOps *ops;
+  /* Set by the writer: called, without any lock of the sink, when there is room again. */
+  void (*room) (gpointer data);
+  gpointer room_data;
 };
 
 VmaSink *vma_file_sink_new (VmaOutput *output);

@@ -13,14 +13,18 @@
 #include <uuid/uuid.h>
 
 /* An extent being filled.  Slots and data offsets are given out under the lock, and used outside it. */
-typedef struct {
+struct VmaFilling {
   VmaSinkExtent sink;
   VmaSlot slots[VMA_EXTENT_SLOTS];
   guint n_slots;
   guint32 size;    /* header and the data given out so far */
   guint pending;   /* pieces whose data are not all there yet */
   gboolean closed; /* takes no more slots */
-} Extent;
+};
+
+typedef struct VmaFilling Extent;
+/* A part of a dump that falls into one extent. */
+typedef struct VmaPiece Piece;
 
 typedef struct {
   gboolean registered, closed, is_vmstate;
@@ -42,20 +46,23 @@ struct VmaWriter {
   pthread_mutex_t lock; /* of all below, and of streams but their counters */
   pthread_cond_t changed;
   gboolean began;
-  Extent *current; /* takes slots; NULL: the next one is opened when needed */
-  gboolean opening;
+  gboolean synced, completed;
+  Extent *current;  /* takes slots; NULL: the next one is opened when needed */
   guint64 position; /* where the next extent begins */
   guint pending;    /* extents that are not sealed */
   GError *failure;
   Stream streams[VMA_MAX_DEVICES];
 };
 
-/* A part of a dump that falls into one extent. */
-typedef struct {
-  Extent *extent;
-  guint first; /* slot */
-  guint n;
-} Piece;
+/* The sink has room for another extent. */
+static void
+room (gpointer data)
+{
+  VmaWriter *writer = data;
+
+  VMA_LOCK (&writer->lock);
+  pthread_cond_broadcast (&writer->changed);
+}
 
 VmaWriter *
 vma_writer_open (const char *target, const VmaWriterOptions *options, GError **error)
@@ -90,7 +97,11 @@ vma_writer_open (const char *target, const VmaWriterOptions *options, GError **e
   }
   writer->sink = in_place ? vma_file_sink_new (writer->output)
                           : vma_stream_sink_new (writer->output, &writer->options, error);
-  return writer->sink != NULL ? g_steal_pointer (&writer) : NULL;
+  if (writer->sink == NULL)
+    return NULL;
+  writer->sink->room = room;
+  writer->sink->room_data = writer;
+  return g_steal_pointer (&writer);
 }
 
 void
@@ -98,7 +109,7 @@ vma_writer_free (VmaWriter *writer)
 {
   /* First of all: a thread of the sink may be stuck in a write to a command that does not read. */
   if (writer->output != NULL)
-    vma_output_cancel (writer->output);
+    vma_output_cancel (writer->output, FALSE);
   g_clear_pointer (&writer->current, g_free);
   if (writer->sink != NULL)
     writer->sink->ops->free (writer->sink);
@@ -422,7 +433,7 @@ put_piece (VmaWriter *writer, const Piece *piece, const guint8 *data, gsize size
   piece_done (writer, piece, failure);
 }
 
-/* How many clusters of a dump have their masks and places worked out at once. */
+/* How many clusters of a dump have their masks worked out at once. */
 #define BATCH VMA_EXTENT_SLOTS
 
 /* Bytes of the stream in clusters [cluster, cluster + n). */
@@ -434,19 +445,36 @@ bytes_in (const Stream *stream, guint64 cluster, guint64 n)
   return stream->is_vmstate ? size : MIN (size, stream->size - start);
 }
 
+static void
+find_masks (const guint8 *data, gsize size, guint n, guint16 *masks)
+{
+  for (guint i = 0; i < n; i++) {
+    gsize at = (gsize) i * VMA_CLUSTER_SIZE;
+    masks[i] = vma_blocks_mask (data + at, MIN (VMA_CLUSTER_SIZE, size - at));
+  }
+}
+
+/* Counts what was dumped; `masks` may be NULL. */
+static void
+count (Stream *stream, gsize size, const guint16 *masks, guint n)
+{
+  guint64 stored = 0;
+
+  for (guint i = 0; masks != NULL && i < n; i++)
+    stored += vma_mask_blocks (masks[i]);
+  atomic_fetch_add_explicit (&stream->transferred, size, memory_order_relaxed);
+  atomic_fetch_add_explicit (&stream->zero, size - MIN (size, stored * VMA_BLOCK_SIZE),
+                             memory_order_relaxed);
+}
+
 static gboolean
 dump_batch (VmaWriter *writer, guint8 id, guint64 cluster, guint n, const guint8 *data, gsize size,
             GError **error)
 {
-  Stream *stream = &writer->streams[id];
   guint16 masks[BATCH];
-  guint64 stored = 0;
 
-  for (guint i = 0; data != NULL && i < n; i++) {
-    gsize at = (gsize) i * VMA_CLUSTER_SIZE;
-    masks[i] = vma_blocks_mask (data + at, MIN (VMA_CLUSTER_SIZE, size - at));
-    stored += vma_mask_blocks (masks[i]);
-  }
+  if (data != NULL)
+    find_masks (data, size, n, masks);
   for (guint done = 0; done < n;) {
     Piece piece;
     {
@@ -460,9 +488,7 @@ dump_batch (VmaWriter *writer, guint8 id, guint64 cluster, guint n, const guint8
     put_piece (writer, &piece, data != NULL ? data + at : NULL, size - at);
     done += taken;
   }
-  atomic_fetch_add_explicit (&stream->transferred, size, memory_order_relaxed);
-  atomic_fetch_add_explicit (&stream->zero, size - MIN (size, stored * VMA_BLOCK_SIZE),
-                             memory_order_relaxed);
+  count (&writer->streams[id], size, data != NULL ? masks : NULL, n);
   return TRUE;
 }
 
@@ -491,12 +517,94 @@ vma_writer_dump (VmaWriter *writer, guint8 id, guint64 cluster, guint64 n, const
   return check_failure (writer, error);
 }
 
+/* --- dumping in three steps -------------------------------------------------------------------- */
+
+gboolean
+vma_writer_look (VmaWriter *writer, VmaDump *dump, guint8 id, guint64 cluster, guint n,
+                 const void *data, GError **error)
+{
+  const Stream *stream = &writer->streams[id];
+
+  if (n > writer->options.slots || !stream->registered || cluster >= stream->clusters
+      || n > stream->clusters - cluster) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "stream %u: %u clusters from %" G_GUINT64_FORMAT " cannot be placed at once", id, n,
+                 cluster);
+    return FALSE;
+  }
+  dump->stream = id;
+  dump->cluster = cluster;
+  dump->n = n;
+  dump->data = data;
+  dump->size = (gsize) bytes_in (stream, cluster, n);
+  dump->n_pieces = 0;
+  find_masks (dump->data, dump->size, n, dump->masks);
+  return TRUE;
+}
+
+/* Gives back places that will not be filled, after a failure. */
+static void
+drop_pieces (VmaWriter *writer, VmaDump *dump)
+{
+  for (guint i = 0; i < dump->n_pieces; i++) {
+    g_autoptr (GError) failure = NULL;
+    {
+      VMA_LOCK (&writer->lock);
+      check_failure (writer, &failure);
+    }
+    piece_done (writer, &dump->pieces[i], g_steal_pointer (&failure));
+  }
+  dump->n_pieces = 0;
+}
+
+gboolean
+vma_writer_place (VmaWriter *writer, VmaDump *dump, GError **error)
+{
+  gboolean ok;
+
+  {
+    VMA_LOCK (&writer->lock);
+    ok = begin (writer, error) && claim (writer, dump->stream, dump->cluster, dump->n, error);
+    /* Two extents at most: the waiting for room inside cannot be for our own. */
+    for (guint done = 0; ok && done < dump->n;) {
+      Piece *piece = &dump->pieces[dump->n_pieces];
+      ok = take_slots (writer, dump->stream, dump->cluster + done, dump->n - done,
+                       dump->masks + done, piece, error);
+      if (ok) {
+        done += piece->n;
+        dump->n_pieces++;
+      }
+    }
+  }
+  if (!ok)
+    drop_pieces (writer, dump);
+  return ok;
+}
+
+gboolean
+vma_writer_put (VmaWriter *writer, VmaDump *dump, GError **error)
+{
+  gsize at = 0;
+
+  for (guint i = 0; i < dump->n_pieces; i++) {
+    gsize taken = (gsize) dump->pieces[i].n * VMA_CLUSTER_SIZE;
+    put_piece (writer, &dump->pieces[i], dump->data + at, dump->size - at);
+    at += taken;
+  }
+  dump->n_pieces = 0;
+  count (&writer->streams[dump->stream], dump->size, dump->masks, dump->n);
+  VMA_LOCK (&writer->lock);
+  return check_failure (writer, error);
+}
+
 /* --- ending ------------------------------------------------------------------------------------ */
 
 gboolean
 vma_writer_close_stream (VmaWriter *writer, guint8 id, GError **error)
 {
   VMA_LOCK (&writer->lock);
+  if (!check_failure (writer, error))
+    return FALSE;
   Stream *stream = &writer->streams[id];
   guint64 missing = 0;
 
@@ -534,18 +642,33 @@ flush (VmaWriter *writer)
     seal (writer, last);
 }
 
-gboolean
-vma_writer_complete (VmaWriter *writer, GError **error)
+/* Whether all is in order for the end.  The caller holds the lock. */
+static gboolean
+check_streams (VmaWriter *writer, GError **error)
 {
+  if (writer->completed) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "the archive is complete already");
+    return FALSE;
+  }
   for (guint id = 0; id < VMA_MAX_DEVICES; id++)
     if (writer->streams[id].registered && !writer->streams[id].closed) {
       g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "stream %u is still open", id);
       return FALSE;
     }
+  return TRUE;
+}
+
+gboolean
+vma_writer_sync (VmaWriter *writer, GError **error)
+{
+  GError *failure = NULL;
+
   {
     VMA_LOCK (&writer->lock);
-    if (!begin (writer, error))
+    if (!check_streams (writer, error) || !begin (writer, error))
       return FALSE;
+    if (writer->synced)
+      return TRUE;
   }
   flush (writer);
   {
@@ -554,8 +677,35 @@ vma_writer_complete (VmaWriter *writer, GError **error)
     if (!check_failure (writer, error))
       return FALSE;
   }
-  return writer->sink->ops->finish (writer->sink, error)
-         && vma_output_finish (writer->output, error);
+  /* Not under the lock: whoever asks how far it is shall not wait for the medium. */
+  if (writer->sink->ops->finish (writer->sink, &failure))
+    vma_output_sync (writer->output, &failure);
+  VMA_LOCK (&writer->lock);
+  if (failure != NULL)
+    fail (writer, failure);
+  writer->synced = failure == NULL;
+  return check_failure (writer, error);
+}
+
+gboolean
+vma_writer_complete (VmaWriter *writer, GError **error)
+{
+  GError *failure = NULL;
+
+  if (!vma_writer_sync (writer, error))
+    return FALSE;
+  VMA_LOCK (&writer->lock);
+  if (vma_output_finish (writer->output, &failure))
+    writer->completed = TRUE;
+  else
+    fail (writer, failure);
+  return check_failure (writer, error);
+}
+
+void
+vma_writer_cancel (VmaWriter *writer, gboolean at_once)
+{
+  vma_output_cancel (writer->output, at_once);
 }
 
 /* --- asking ------------------------------------------------------------------------------------ */

@@ -30,7 +30,7 @@ typedef enum {
 typedef struct {
   const guint8 *uuid;         /* NULL: a random one */
   gint64 ctime;               /* seconds since the epoch; < 0: now */
-  guint slots;                /* clusters an extent may hold; 0: all 59 */
+  guint slots;                /* clusters an extent may hold, 1..59; 0: all 59 */
   VmaCompression compression;
   int level;                  /* 0: the library's default */
   guint threads;              /* that compress; 0: one a processor */
@@ -64,8 +64,50 @@ gboolean vma_writer_dump (VmaWriter *writer, guint8 stream, guint64 cluster, gui
 /* No more will come.  VMA_ERROR_MISSING where clusters were never dumped. */
 gboolean vma_writer_close_stream (VmaWriter *writer, guint8 stream, GError **error);
 
-/* Writes what is left, makes it last and gives it its name.  All streams must be closed. */
+/*
+ * vma_writer_dump() in three steps, for callers that read in parallel and yet want the archive to be
+ * the same each time: places are given out in the order of the calls of vma_writer_place().
+ *
+ * look() finds the zeros; place() takes places, with the errors of vma_writer_dump(); put(), which
+ * must follow soon (readers and the extent wait for it), brings the data.
+ */
+typedef struct VmaFilling VmaFilling;
+
+typedef struct {
+  guint8 stream;
+  guint64 cluster;
+  guint n; /* at most as many as the slots of an extent */
+  const guint8 *data;
+  gsize size; /* of the data */
+  guint16 masks[VMA_EXTENT_SLOTS];
+  guint n_pieces;
+  struct VmaPiece {
+    VmaFilling *extent;
+    guint first; /* slot */
+    guint n;
+  } pieces[2];
+} VmaDump;
+
+gboolean vma_writer_look (VmaWriter *writer, VmaDump *dump, guint8 stream, guint64 cluster,
+                          guint n, const void *data, GError **error);
+gboolean vma_writer_place (VmaWriter *writer, VmaDump *dump, GError **error);
+gboolean vma_writer_put (VmaWriter *writer, VmaDump *dump, GError **error);
+
+/*
+ * Writes what is left, and waits until it is on the medium, or until the command that takes it has
+ * ended.  All streams must be closed.
+ */
+gboolean vma_writer_sync (VmaWriter *writer, GError **error);
+
+/* Gives the archive its name; syncs first where that was not done. */
 gboolean vma_writer_complete (VmaWriter *writer, GError **error);
+
+/*
+ * By any thread at any time: tells a command to stop and removes a temporary file.  The writer can do
+ * nothing more then; it is still to be freed.  With `at_once` the process is about to end, and the
+ * command is killed.
+ */
+void vma_writer_cancel (VmaWriter *writer, gboolean at_once);
 
 /* Bytes of one stream so far. */
 typedef struct {

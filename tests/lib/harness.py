@@ -48,6 +48,8 @@ if "TEST_TMP" in os.environ:
 else:
     _folder = tempfile.TemporaryDirectory(prefix="vmafs-test.")
     TMP = os.environ["TEST_TMP"] = _folder.name
+# Where large things go, if the runner found a place for them.
+BIG = os.environ.get("TEST_BIG", TMP)
 os.environ["XDG_CACHE_HOME"] = os.path.join(TMP, "cache")
 os.environ["LC_ALL"], os.environ["TZ"] = "C", "UTC"
 
