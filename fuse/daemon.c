@@ -5,8 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,7 @@ vma_daemon_start (gboolean background, int ready_fd)
     vma_log ("cannot go to the background: %s", g_strerror (errno));
     exit (EXIT_FAILURE);
   }
+  pid_t parent = getpid ();
   pid_t child = fork ();
   if (child < 0) {
     vma_log ("cannot go to the background: %s", g_strerror (errno));
@@ -60,6 +62,10 @@ vma_daemon_start (gboolean background, int ready_fd)
   close (fds[0]);
   daemon->parent_fd = fds[1];
   setsid ();
+  /* Whoever interrupts the parent while it waits does not want the mount any more. */
+  prctl (PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid () != parent)
+    exit (EXIT_FAILURE); /* it had gone before */
   return daemon;
 }
 
@@ -84,6 +90,7 @@ vma_daemon_ready (VmaDaemon *daemon)
     dup2 (null, STDERR_FILENO);
     close (null);
   }
+  prctl (PR_SET_PDEATHSIG, 0);
   if (chdir ("/") != 0 || write (daemon->parent_fd, "", 1) != 1)
     vma_log ("cannot tell the parent that the mount is ready: %s", g_strerror (errno));
   close (daemon->parent_fd);

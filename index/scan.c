@@ -298,8 +298,11 @@ resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GErr
   } else if (!at_end
              && (found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0
                  || !was_header (scanner, expected, found, cancellable))) {
-    vma_index_add_damage (scanner->index, scanner->offset, found,
-                          "bytes were lost or gained inside this extent, or behind it");
+    g_autofree char *moved
+        = g_strdup_printf ("extent at %" G_GUINT64_FORMAT
+                           ": bytes were lost or gained inside it, or behind it",
+                           scanner->offset);
+    vma_index_add_damage (scanner->index, scanner->offset, found, moved);
     vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, 0);
   } else {
     vma_index_add_damage (scanner->index, expected, found, reason);
