@@ -13,6 +13,7 @@ enum {
   TOOL_USAGE = 2,
 };
 
+int tool_create (int argc, char **argv);
 int tool_list (int argc, char **argv);
 int tool_config (int argc, char **argv);
 int tool_verify (int argc, char **argv);

@@ -9,7 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HEAD_SIZE 4096
+#define HEAD_SIZE       4096
+#define DESCRIPTION_MAX (64 * 1024)
 
 static const struct {
   const char *format;
@@ -28,9 +29,26 @@ static const struct {
   { "parallels", 0, 16, "WithouFreSpacExt" },
 };
 
+/* A vmdk whose description is in the file itself: one that names a parent, or lists other files? */
+static gboolean
+vmdk_refers_elsewhere (int fd, const guint8 *head)
+{
+  guint64 at = vma_get_le64 (head + 28), size = vma_get_le64 (head + 36); /* in sectors */
+  g_autofree char *text = g_malloc (DESCRIPTION_MAX);
+
+  if (memcmp (head, "KDMV", 4) != 0 || vma_get_le64 (head + 12) == 0)
+    return TRUE;
+  if (at == 0)
+    return FALSE;
+  if (at > G_MAXINT64 / 512 || size > DESCRIPTION_MAX / 512)
+    return TRUE;
+  gssize n = pread (fd, text, size * 512, (off_t) (at * 512));
+  return n < 0 || g_strstr_len (text, n, "parentFileNameHint") != NULL;
+}
+
 /* Whether the image needs, or may need, other files. */
 static gboolean
-refers_elsewhere (const char *format, const guint8 *head)
+refers_elsewhere (int fd, const char *format, const guint8 *head)
 {
   if (strcmp (format, "qcow2") == 0)
     return vma_get_be64 (head + 8) != 0 /* a base */
@@ -38,7 +56,9 @@ refers_elsewhere (const char *format, const guint8 *head)
   if (strcmp (format, "qed") == 0)
     return (vma_get_le64 (head + 16) & 1) != 0;
   if (strcmp (format, "vmdk") == 0)
-    return memcmp (head, "KDMV", 4) != 0; /* a descriptor, which lists files */
+    return vmdk_refers_elsewhere (fd, head);
+  if (strcmp (format, "qcow") == 0)
+    return vma_get_be64 (head + 8) != 0;
   return FALSE;
 }
 
@@ -60,7 +80,9 @@ tool_probe (int fd, const char *path, const char **format, GError **error)
       *format = magics[i].format;
       break;
     }
-  if (!refers_elsewhere (*format, head))
+  if (strcmp (*format, "qcow2") == 0 && vma_get_be32 (head + 4) == 1)
+    *format = "qcow";
+  if (!refers_elsewhere (fd, *format, head))
     return TRUE;
   g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
                "a %s image that refers to other files (say format=%s:... if you trust it)", *format,

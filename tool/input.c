@@ -54,6 +54,31 @@ failed:
   return NULL;
 }
 
+#ifndef HAVE_LIBNBD
+static ToolInput *
+no_libnbd (char *shown, GError **error)
+{
+  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+               "%s: this program was built without libnbd, and reads raw disks only", shown);
+  g_free (shown);
+  return NULL;
+}
+
+ToolInput *
+tool_input_nbd_uri (const char *uri G_GNUC_UNUSED, char *shown, guint connections G_GNUC_UNUSED,
+                    GError **error)
+{
+  return no_libnbd (shown, error);
+}
+
+ToolInput *
+tool_input_qemu (const char *path G_GNUC_UNUSED, const char *format G_GNUC_UNUSED, char *shown,
+                 guint connections G_GNUC_UNUSED, GError **error)
+{
+  return no_libnbd (shown, error);
+}
+#endif
+
 ToolInput *
 tool_input_open (const char *path, const char *format, const char *name, guint threads,
                  GError **error)

@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
   { "list", "show the configs and disks of an archive", tool_list },
   { "config", "print a config", tool_config },
+  { "create", "make an archive of disks and configs", tool_create },
   { "verify", "check an archive, and say what is lost", tool_verify },
   { "extract", "write the disks and configs to files", tool_extract },
   { "map", "show where the data of a disk stand", tool_map },

@@ -18,12 +18,27 @@ struct VmaFramer {
   LZ4F_preferences_t lz4;
 };
 
+/* The libraries themselves take any number, and use the next that they have. */
+static gboolean
+level_is_valid (VmaCompression kind, int level)
+{
+  if (kind == VMA_COMPRESS_LZ4)
+    return level >= 0 && level <= LZ4F_compressionLevel_max ();
+  return level >= ZSTD_minCLevel () && level <= ZSTD_maxCLevel ();
+}
+
 VmaFramer *
 vma_framer_new (VmaCompression kind, int level, GError **error)
 {
   VmaFramer *framer = g_new0 (VmaFramer, 1);
 
   framer->kind = kind;
+  if (!level_is_valid (kind, level)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s has no level %d",
+                 kind == VMA_COMPRESS_LZ4 ? "lz4" : "zstd", level);
+    vma_framer_free (framer);
+    return NULL;
+  }
   if (kind == VMA_COMPRESS_LZ4) {
     framer->lz4.compressionLevel = level;
     framer->lz4.frameInfo.blockMode = LZ4F_blockIndependent;

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vmatool create: makes an archive of disks at rest.
+ */
+#include "tool/command.h"
+#include "tool/create-copy.h"
+#include "tool/interrupt.h"
+#include "tool/json.h"
+#include "tool/message.h"
+#include "tool/options.h"
+#include "tool/progress.h"
+#include "tool/size.h"
+#include "vma/error.h"
+#include "vma/header.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#define MAX_THREADS 64
+
+typedef struct {
+  gboolean verbose, as_json;
+  char **configs, **drives;
+  char *compress, *speed, *uuid, *ctime;
+  int threads, slots;
+} Options;
+
+/* What the options say, checked. */
+typedef struct {
+  VmaWriterOptions writer;
+  guint8 uuid[VMA_UUID_SIZE];
+  guint64 speed;
+} Settings;
+
+typedef struct {
+  const char *target;
+  const Options *options;
+  const Settings *settings;
+  VmaWriter *writer;
+  GArray *disks; /* ToolDisk */
+  ToolVerbose verbose;
+  gulong on_cancel;
+} Creation;
+
+/* --- the command line -------------------------------------------------------------------------- */
+
+/* "zstd", "zstd:19", "lz4:9", "none". */
+static gboolean
+parse_compression (const char *text, VmaWriterOptions *options)
+{
+  g_auto (GStrv) parts = g_strsplit (text, ":", 2);
+  gint64 level;
+
+  if (g_strcmp0 (parts[0], "zstd") == 0)
+    options->compression = VMA_COMPRESS_ZSTD;
+  else if (g_strcmp0 (parts[0], "lz4") == 0)
+    options->compression = VMA_COMPRESS_LZ4;
+  else if (strcmp (text, "none") == 0)
+    options->compression = VMA_COMPRESS_NONE;
+  else
+    return FALSE;
+  if (parts[1] == NULL)
+    return TRUE;
+  if (!g_ascii_string_to_signed (parts[1], 10, G_MININT, G_MAXINT, &level, NULL))
+    return FALSE;
+  options->level = (int) level;
+  return TRUE;
+}
+
+static gboolean
+is_file (const char *target)
+{
+  return strcmp (target, "-") != 0 && !g_str_has_prefix (target, "fd:")
+         && !g_str_has_prefix (target, "exec:");
+}
+
+/* The compression that a file's name promises.  FALSE where it is one we do not have. */
+static gboolean
+compression_of_name (const char *target, VmaWriterOptions *options)
+{
+  if (!is_file (target))
+    return TRUE;
+  if (g_str_has_suffix (target, ".zst"))
+    options->compression = VMA_COMPRESS_ZSTD;
+  else if (g_str_has_suffix (target, ".lz4"))
+    options->compression = VMA_COMPRESS_LZ4;
+  else
+    return !g_str_has_suffix (target, ".gz") && !g_str_has_suffix (target, ".lzo");
+  return TRUE;
+}
+
+/* TOOL_OK, or the mistake's status. */
+static int
+parse_settings (const char *command, const char *target, const Options *options, Settings *settings)
+{
+  gint64 ctime = -1;
+
+  settings->writer.slots = (guint) options->slots;
+  settings->writer.threads = (guint) options->threads;
+  if (options->compress != NULL) {
+    if (!parse_compression (options->compress, &settings->writer))
+      return tool_usage_error (command, "--compress is zstd[:LEVEL], lz4[:LEVEL] or none, not '%s'",
+                               options->compress);
+  } else if (!compression_of_name (target, &settings->writer))
+    return tool_usage_error (command,
+                             "%s: use --compress, or 'exec:gzip >FILE' and the like for others than "
+                             "zstd and lz4",
+                             target);
+  if (options->threads < 0 || options->threads > MAX_THREADS)
+    return tool_usage_error (command, "--threads is 1..%u", MAX_THREADS);
+  if (options->slots != 0 && options->slots != 58 && options->slots != 59)
+    return tool_usage_error (command, "--slots is 58 or 59");
+  if (options->speed != NULL && !tool_parse_size (options->speed, &settings->speed))
+    return tool_usage_error (command, "--speed: '%s' is no size", options->speed);
+  if (options->uuid != NULL) {
+    if (uuid_parse (options->uuid, settings->uuid) != 0)
+      return tool_usage_error (command, "--uuid: '%s' is none", options->uuid);
+    settings->writer.uuid = settings->uuid;
+  }
+  if (options->ctime != NULL
+      && !g_ascii_string_to_signed (options->ctime, 10, 0, G_MAXINT64, &ctime, NULL))
+    return tool_usage_error (command, "--ctime: '%s' are no seconds since 1970", options->ctime);
+  settings->writer.ctime = ctime;
+  return TOOL_OK;
+}
+
+/* Takes "NAME=" off *text; NULL where there is none.  A path may hold a '=', but behind a '/'. */
+static char *
+take_name (const char **text)
+{
+  const char *equals = strchr (*text, '=');
+  const char *slash = strchr (*text, '/');
+
+  if (equals == NULL || equals == *text || (slash != NULL && slash < equals))
+    return NULL;
+  char *name = g_strndup (*text, (gsize) (equals - *text));
+  *text = equals + 1;
+  return name;
+}
+
+/* --- what goes in ------------------------------------------------------------------------------ */
+
+/* [format=F:][NAME=]PATH; without a name it is diskN, N being the disk's place from 0. */
+static gboolean
+add_disk (Creation *c, const char *text, guint threads, GError **error)
+{
+  g_autofree char *format = NULL;
+  ToolDisk disk = { 0 };
+
+  if (g_str_has_prefix (text, "format=")) {
+    const char *value = text + strlen ("format=");
+    const char *colon = strchr (value, ':');
+    if (colon == NULL || colon == value) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s: should be format=F:NAME=PATH", text);
+      return FALSE;
+    }
+    format = g_strndup (value, (gsize) (colon - value));
+    text = colon + 1;
+  }
+  disk.name = take_name (&text);
+  if (disk.name == NULL)
+    disk.name = g_strdup_printf ("disk%u", c->disks->len);
+  disk.path = g_strdup (text);
+  disk.input = tool_input_open (text, format, disk.name, threads, error);
+  g_array_append_val (c->disks, disk);
+  return disk.input != NULL;
+}
+
+static gboolean
+open_disks (Creation *c, char **arguments, GError **error)
+{
+  char **drives = c->options->drives;
+  guint n = g_strv_length (arguments) + (drives != NULL ? g_strv_length (drives) : 0);
+  guint threads = tool_create_threads (n);
+
+  if (n > VMA_LAST_DEVICE) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "an archive has room for %u disks",
+                 VMA_LAST_DEVICE);
+    return FALSE;
+  }
+  for (guint i = 0; drives != NULL && drives[i] != NULL; i++)
+    if (!add_disk (c, drives[i], threads, error))
+      return FALSE;
+  for (guint i = 0; arguments[i] != NULL; i++)
+    if (!add_disk (c, arguments[i], threads, error))
+      return FALSE;
+  return TRUE;
+}
+
+/* A config's bytes, or one more than an archive can hold. */
+static GByteArray *
+read_config (const char *path, GError **error)
+{
+  g_autoptr (GByteArray) data = g_byte_array_new ();
+  int fd = open (path, O_RDONLY | O_CLOEXEC);
+  gssize n = -1;
+
+  g_byte_array_set_size (data, VMA_MAX_BLOB + 1);
+  guint done = 0;
+  while (fd >= 0 && done < data->len) {
+    n = read (fd, data->data + done, data->len - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n <= 0)
+      break;
+    done += (guint) n;
+  }
+  if (n < 0)
+    vma_set_errno_error (error, errno, "config %s: cannot %s", path, fd < 0 ? "open" : "read");
+  if (fd >= 0)
+    close (fd);
+  if (n < 0)
+    return NULL;
+  g_byte_array_set_size (data, done);
+  return g_steal_pointer (&data);
+}
+
+/* [NAME=]PATH; without a name it is the path's last part. */
+static gboolean
+add_config (Creation *c, const char *text, GError **error)
+{
+  g_autofree char *name = take_name (&text);
+
+  if (name == NULL)
+    name = g_path_get_basename (text);
+  g_autoptr (GByteArray) data = read_config (text, error);
+  if (data == NULL)
+    return FALSE;
+  if (data->len > VMA_MAX_BLOB) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "config '%s' (%s) has more than the %u bytes that an archive takes", name, text,
+                 VMA_MAX_BLOB);
+    return FALSE;
+  }
+  return vma_writer_add_config (c->writer, name, data->data, data->len, error);
+}
+
+static gboolean
+register_all (Creation *c, GError **error)
+{
+  for (guint i = 0; c->options->configs != NULL && c->options->configs[i] != NULL; i++)
+    if (!add_config (c, c->options->configs[i], error))
+      return FALSE;
+  for (guint i = 0; i < c->disks->len; i++) {
+    ToolDisk *disk = &g_array_index (c->disks, ToolDisk, i);
+    disk->stream = vma_writer_register_stream (c->writer, disk->name, disk->input->size, error);
+    if (disk->stream == 0)
+      return FALSE;
+    c->verbose.total += vma_clusters_for_size (disk->input->size) * VMA_CLUSTER_SIZE;
+  }
+  return TRUE;
+}
+
+/* --- the run ----------------------------------------------------------------------------------- */
+
+static void
+on_cancelled (GCancellable *cancellable G_GNUC_UNUSED, gpointer data)
+{
+  vma_writer_cancel (data, FALSE);
+}
+
+/* The process is about to end. */
+static void
+clean_up (gpointer data)
+{
+  vma_writer_cancel (data, TRUE);
+}
+
+static gboolean
+open_writer (Creation *c, GError **error)
+{
+  if (strcmp (c->target, "-") == 0 && isatty (STDOUT_FILENO)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "standard output is a terminal, which is no place for an archive");
+    return FALSE;
+  }
+  c->writer = vma_writer_open (c->target, &c->settings->writer, error);
+  if (c->writer == NULL)
+    return FALSE;
+  tool_interrupt_set_cleanup (clean_up, c->writer);
+  c->on_cancel = g_cancellable_connect (tool_cancellable (), G_CALLBACK (on_cancelled), c->writer,
+                                        NULL);
+  return TRUE;
+}
+
+static gboolean
+copy_disks (Creation *c, GError **error)
+{
+  ToolCreateCopy copy = {
+    .writer = c->writer,
+    .disks = (ToolDisk *) (void *) c->disks->data,
+    .n_disks = c->disks->len,
+    .speed = c->settings->speed,
+    .cancellable = tool_cancellable (),
+    .verbose = &c->verbose,
+  };
+
+  tool_progress_start ("creating", c->verbose.total);
+  if (!tool_create_copy (&copy, error))
+    return FALSE;
+  for (guint i = 0; i < c->disks->len; i++)
+    if (!vma_writer_close_stream (c->writer, copy.disks[i].stream, error))
+      return FALSE;
+  return TRUE;
+}
+
+static gboolean
+run (Creation *c, char **arguments, GError **error)
+{
+  if (!open_disks (c, arguments, error) || !open_writer (c, error) || !register_all (c, error)
+      || !copy_disks (c, error) || !vma_writer_sync (c->writer, error))
+    return FALSE;
+  tool_progress_end ();
+  /* What is left is short: the name, or nothing at all. */
+  if (!tool_interrupt_finish ()) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+    return FALSE;
+  }
+  return vma_writer_complete (c->writer, error);
+}
+
+static void
+print_json (Creation *c)
+{
+  g_autoptr (JsonBuilder) json = json_builder_new ();
+
+  json_builder_begin_object (json);
+  tool_json_string (json, "archive", c->target);
+  tool_json_int (json, "bytes", vma_writer_archive_bytes (c->writer));
+  tool_json_int (json, "written", vma_writer_written_bytes (c->writer));
+  tool_json_double (json, "seconds",
+                    (double) (g_get_monotonic_time () - c->verbose.started) / G_USEC_PER_SEC);
+  tool_json_array (json, "disks");
+  for (guint i = 0; i < c->disks->len; i++) {
+    const ToolDisk *disk = &g_array_index (c->disks, ToolDisk, i);
+    VmaStreamProgress progress;
+
+    vma_writer_get_progress (c->writer, disk->stream, &progress);
+    json_builder_begin_object (json);
+    tool_json_string (json, "name", disk->name);
+    tool_json_string (json, "path", disk->path);
+    tool_json_string (json, "format", disk->input->format);
+    tool_json_int (json, "size", progress.total);
+    tool_json_int (json, "zero", progress.zero);
+    json_builder_end_object (json);
+  }
+  json_builder_end_array (json);
+  json_builder_end_object (json);
+  tool_json_print (json);
+}
+
+static void
+clear_disk (gpointer data)
+{
+  ToolDisk *disk = data;
+
+  g_free (disk->name);
+  g_free (disk->path);
+  g_clear_pointer (&disk->input, tool_input_free);
+}
+
+static void
+close_writer (Creation *c)
+{
+  if (c->writer == NULL)
+    return;
+  g_cancellable_disconnect (tool_cancellable (), c->on_cancel);
+  tool_interrupt_set_cleanup (NULL, NULL);
+  vma_writer_free (c->writer);
+}
+
+static int
+create (char **arguments, const Options *options, const Settings *settings)
+{
+  g_autoptr (GError) error = NULL;
+  Creation c = {
+    .target = arguments[0],
+    .options = options,
+    .settings = settings,
+    .disks = g_array_new (FALSE, FALSE, sizeof (ToolDisk)),
+    .verbose = { .enabled = options->verbose,
+                 .started = g_get_monotonic_time (),
+                 .lock = PTHREAD_MUTEX_INITIALIZER },
+  };
+
+  g_array_set_clear_func (c.disks, clear_disk);
+  gboolean ok = run (&c, arguments + 1, &error);
+  tool_progress_end ();
+  if (ok && options->as_json)
+    print_json (&c);
+  else if (ok)
+    tool_verbose_summary (&c.verbose);
+  /* What failed because of a signal is the signal's doing. */
+  if (!ok && g_cancellable_is_cancelled (tool_cancellable ())) {
+    g_clear_error (&error);
+    g_set_error (&error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+  }
+  close_writer (&c);
+  g_array_unref (c.disks);
+  return ok ? TOOL_OK : tool_fail (error, NULL);
+}
+
+/* Whether the archive goes to standard output. */
+static gboolean
+is_stdout (const char *target)
+{
+  return strcmp (target, "-") == 0 || strcmp (target, "fd:1") == 0;
+}
+
+static int
+check_and_create (const char *command, char **arguments, const Options *options)
+{
+  Settings settings = { 0 };
+  int status = parse_settings (command, arguments[0], options, &settings);
+
+  if (status != TOOL_OK)
+    return status;
+  if (arguments[1] == NULL && options->drives == NULL && options->configs == NULL)
+    return tool_usage_error (command, "no disk and no config");
+  if (options->as_json && options->verbose)
+    return tool_usage_error (command, "either --json or -v");
+  if (is_stdout (arguments[0]) && (options->as_json || options->verbose))
+    return tool_usage_error (command, "--json and -v need standard output, where the archive goes");
+  tool_interrupt_start ();
+  signal (SIGPIPE, SIG_IGN); /* an error of a write is enough */
+  return create (arguments, options, &settings);
+}
+
+int
+tool_create (int argc, char **argv)
+{
+  Options options = { 0 };
+  const GOptionEntry entries[] = {
+    { "config", 'c', 0, G_OPTION_ARG_FILENAME_ARRAY, &options.configs, "Put in a config file",
+      "[NAME=]FILE" },
+    { "drive", 'd', 0, G_OPTION_ARG_FILENAME_ARRAY, &options.drives,
+      "Put in a disk image of this format", "format=F:NAME=PATH" },
+    { "verbose", 'v', 0, G_OPTION_ARG_NONE, &options.verbose, "Print progress and a summary", NULL },
+    { "compress", 0, 0, G_OPTION_ARG_FILENAME, &options.compress,
+      "zstd[:LEVEL], lz4[:LEVEL], none (default: by TARGET's name)", "METHOD" },
+    { "threads", 0, 0, G_OPTION_ARG_INT, &options.threads,
+      "Threads that compress (default: one a processor)", "N" },
+    { "speed", 0, 0, G_OPTION_ARG_FILENAME, &options.speed, "Read at most so much a second",
+      "BYTES" },
+    { "uuid", 0, 0, G_OPTION_ARG_FILENAME, &options.uuid, "The archive's uuid (default: random)",
+      "UUID" },
+    { "ctime", 0, 0, G_OPTION_ARG_FILENAME, &options.ctime,
+      "The archive's time, in seconds since 1970 (default: now)", "SECONDS" },
+    { "slots", 0, 0, G_OPTION_ARG_INT, &options.slots,
+      "Clusters in an extent: 59, or 58 as the reference tool has it", "N" },
+    { "json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "Print the result as JSON", NULL },
+    { NULL, 0, 0, 0, NULL, NULL, NULL },
+  };
+  const ToolUsage usage = {
+    .arguments = "TARGET [[format=F:][NAME=]PATH...]",
+    .about = "Makes an archive of disks and configs.  TARGET is a file that does not exist, \"-\"\n"
+             "(standard output), fd:N or exec:COMMAND.  PATH is a raw file, a block device, an\n"
+             "image in another format (found out, or given), or an NBD URI.  A NAME of \"vmstate\"\n"
+             "stands for RAM and device state; without one it is disk0, disk1, ...",
+    .entries = entries, .min = 1, .max = 0,
+  };
+  int status;
+  g_auto (GStrv) arguments = tool_parse (&usage, argc, argv, &status);
+
+  if (arguments != NULL)
+    status = check_and_create (argv[0], arguments, &options);
+  g_strfreev (options.configs);
+  g_strfreev (options.drives);
+  g_free (options.compress);
+  g_free (options.speed);
+  g_free (options.uuid);
+  g_free (options.ctime);
+  return status;
+}
