@@ -22,12 +22,12 @@ static gssize
 read_bytes (gpointer data, void *buffer, gsize size, guint64 offset, GError **error)
 {
   const Bytes *bytes = data;
-  gsize n = offset < bytes->size ? MIN (size, bytes->size - (gsize) offset) : 0;
+  gsize n = offset < bytes->size ? MIN (size, bytes->size - (gsize)offset) : 0;
 
-  (void) error;
+  (void)error;
   if (n > 0)
     memcpy (buffer, bytes->data + offset, n);
-  return (gssize) n;
+  return (gssize)n;
 }
 
 static gboolean
@@ -35,7 +35,7 @@ on_output (gpointer data, const guint8 *bytes, gsize size, GError **error)
 {
   guint64 *left = data;
 
-  (void) bytes;
+  (void)bytes;
   if (size > *left) {
     g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_FAILED, "enough");
     return FALSE;
@@ -47,9 +47,9 @@ on_output (gpointer data, const guint8 *bytes, gsize size, GError **error)
 static gboolean
 on_checkpoint (gpointer data, const VmaCheckpoint *at, GError **error)
 {
-  (void) data;
-  (void) at;
-  (void) error;
+  (void)data;
+  (void)at;
+  (void)error;
   return TRUE;
 }
 
@@ -61,7 +61,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 
   if (size < 2)
     return 0;
-  gsize state_size = MIN ((gsize) (data[0] | (data[1] << 8)), size - 2);
+  gsize state_size = MIN ((gsize)(data[0] | (data[1] << 8)), size - 2);
   Bytes file = { data + 2 + state_size, size - 2 - state_size };
   g_autofree guint8 *copy = g_memdup2 (data + 2, state_size);
   g_autoptr (GBytes) state = g_bytes_new (copy, state_size);
@@ -80,8 +80,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   g_autoptr (GError) error = NULL;
   VmaPass *pass = vma_zstd_codec.pass_new (&from, &limits, &sink, &error);
   g_assert ((pass != NULL) == (error == NULL));
-  if (pass != NULL && file.size > 0
-      && vma_zstd_codec.pass_feed (pass, file.data, file.size, NULL))
+  if (pass != NULL && file.size > 0 && vma_zstd_codec.pass_feed (pass, file.data, file.size, NULL))
     vma_zstd_codec.pass_end (pass, NULL);
   vma_zstd_codec.pass_free (pass);
   return 0;

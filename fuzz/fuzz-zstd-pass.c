@@ -38,7 +38,7 @@ on_output (gpointer data, const guint8 *bytes, gsize size, GError **error)
     g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_FAILED, "enough");
     return FALSE;
   }
-  g_byte_array_append (result->out, bytes, (guint) size);
+  g_byte_array_append (result->out, bytes, (guint)size);
   return TRUE;
 }
 
@@ -48,7 +48,7 @@ on_checkpoint (gpointer data, const VmaCheckpoint *at, GError **error)
   Result *result = data;
   VmaCheckpoint copy = *at;
 
-  (void) error;
+  (void)error;
   if (copy.state != NULL)
     g_bytes_ref (copy.state);
   g_array_append_val (result->checkpoints, copy);
@@ -58,7 +58,7 @@ on_checkpoint (gpointer data, const VmaCheckpoint *at, GError **error)
 static void
 clear_checkpoint (gpointer data)
 {
-  g_clear_pointer (&((VmaCheckpoint *) data)->state, g_bytes_unref);
+  g_clear_pointer (&((VmaCheckpoint *)data)->state, g_bytes_unref);
 }
 
 static void
@@ -80,12 +80,12 @@ static gssize
 read_bytes (gpointer data, void *buffer, gsize size, guint64 offset, GError **error)
 {
   const Bytes *bytes = data;
-  gsize n = offset < bytes->size ? MIN (size, bytes->size - (gsize) offset) : 0;
+  gsize n = offset < bytes->size ? MIN (size, bytes->size - (gsize)offset) : 0;
 
-  (void) error;
+  (void)error;
   if (n > 0)
     memcpy (buffer, bytes->data + offset, n);
-  return (gssize) n;
+  return (gssize)n;
 }
 
 static gboolean
@@ -94,7 +94,7 @@ run_pass (const Bytes *bytes, const VmaCheckpoint *from, const VmaCodecLimits *l
 {
   const VmaPassSink sink = { result, on_output, on_checkpoint };
   VmaPass *pass = vma_zstd_pass_new_with (from, limits, &sink, flags, error);
-  gsize at = from != NULL ? (gsize) from->in : 0;
+  gsize at = from != NULL ? (gsize)from->in : 0;
   gboolean ok = pass != NULL;
 
   for (; ok && at < bytes->size; at += piece)
@@ -118,7 +118,7 @@ reference_agrees (const Bytes *bytes, const guint8 *out, gsize size)
   gsize code = ZSTD_decompress (whole, size, bytes->data, bytes->size);
 
   if (!ZSTD_isError (code) && (code != size || memcmp (whole, out, size) != 0))
-    code = (gsize) -1;
+    code = (gsize)-1;
   while (!ZSTD_isError (code) && in.pos < in.size && to.pos <= size)
     code = ZSTD_decompressStream (context, &to, &in);
   ZSTD_freeDCtx (context);
@@ -129,9 +129,9 @@ static void
 check_checkpoint (const Bytes *bytes, const VmaCheckpoint *from, guint64 end,
                   const VmaCodecLimits *limits, gsize piece, const GByteArray *out)
 {
-  const VmaCodecInput input = { (gpointer) bytes, read_bytes, bytes->size };
+  const VmaCodecInput input = { (gpointer)bytes, read_bytes, bytes->size };
   const guint64 left = out->len - from->out;
-  const gsize sizes[] = { (gsize) (end - from->out), (gsize) left, (gsize) (left / 2), 1 };
+  const gsize sizes[] = { (gsize)(end - from->out), (gsize)left, (gsize)(left / 2), 1 };
 
   for (guint i = 0; i < G_N_ELEMENTS (sizes); i++) {
     gsize size = MIN (sizes[i], left);

@@ -37,8 +37,8 @@ struct VmaZstdAnalysis {
   guint64 origin; /* out - origin: position in the frame; may wrap below 0 */
   VmaZstdTables tables;
 
-  /* The repeat offsets before history[0], and the blocks since; a block at a position before `until`
-   * is decoded at once, as is any while `tracking`. */
+  /* The repeat offsets before history[0], and the blocks since; a block at a position before
+   * `until` is decoded at once, as is any while `tracking`. */
   VmaZstdRepeats repeats;
   Past history[HISTORY];
   guint first;
@@ -220,9 +220,9 @@ decode (VmaZstdAnalysis *analysis, const VmaZstdRecord *record, const VmaZstdTab
   guint32 matches = 0;
 
   if (vma_zstd_sequences_section_parse (record->sequences, record->sequences_size, &section))
-    sequences = vma_zstd_sequencer_decode (analysis->sequencer, tables, section.bits,
-                                           section.bits_size, section.count, repeats, &literals,
-                                           &matches);
+    sequences
+        = vma_zstd_sequencer_decode (analysis->sequencer, tables, section.bits, section.bits_size,
+                                     section.count, repeats, &literals, &matches);
   if (sequences == NULL || literals > record->literals
       || record->literals + matches != record->given) {
     give_up (analysis);
@@ -323,9 +323,8 @@ consider (VmaZstdAnalysis *analysis, guint64 in, guint64 out, GError **error)
 static gboolean
 follow (VmaZstdAnalysis *analysis, VmaZstdRecord *record, GError **error)
 {
-  VmaZstdLiteralsSection literals
-      = { .huffman = record->huffman_size > 0 ? record->huffman : NULL,
-          .huffman_size = record->huffman_size };
+  VmaZstdLiteralsSection literals = { .huffman = record->huffman_size > 0 ? record->huffman : NULL,
+                                      .huffman_size = record->huffman_size };
   VmaZstdSequencesSection section;
 
   if (!record->compressed)

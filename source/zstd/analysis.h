@@ -2,19 +2,19 @@
 /*
  * Finds the checkpoints of a zstd stream while something else decodes it.
  *
- * It is told of every frame and every block in their order, after libzstd has accepted them.  At the
- * first block boundary that is far enough from the last checkpoint a new one is opened: the tables
- * are known from the descriptions, the repeat offsets from the sequences of the last few blocks.
- * For the next window's worth of output it then looks at every match, and keeps what is copied from
- * before the checkpoint.  A checkpoint is given away when the next one is opened or its frame ends, so
- * that it can say what the blocks until there give.
+ * It is told of every frame and every block in their order, after libzstd has accepted them.  At
+ * the first block boundary that is far enough from the last checkpoint a new one is opened: the
+ * tables are known from the descriptions, the repeat offsets from the sequences of the last few
+ * blocks. For the next window's worth of output it then looks at every match, and keeps what is
+ * copied from before the checkpoint.  A checkpoint is given away when the next one is opened or its
+ * frame ends, so that it can say what the blocks until there give.
  *
  * Only some blocks have their sequences decoded, so this costs a fraction of decoding itself.
  * Where a block is not as expected although libzstd took it, the rest of its frame goes without
  * checkpoints; that never fails the pass.
  *
- * Owns copies of the last blocks' sequences and the open checkpoint.  One thread at a time; the ring
- * must hold the last window of output before the block at hand, and all of that block.
+ * Owns copies of the last blocks' sequences and the open checkpoint.  One thread at a time; the
+ * ring must hold the last window of output before the block at hand, and all of that block.
  */
 #pragma once
 
@@ -37,7 +37,8 @@ VmaZstdAnalysis *vma_zstd_analysis_new (const VmaCodecLimits *limits, const VmaZ
 void vma_zstd_analysis_free (VmaZstdAnalysis *analysis);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaZstdAnalysis, vma_zstd_analysis_free)
 
-/* The pass begins at this checkpoint rather than at the file's beginning; `state` NULL: at a frame. */
+/* The pass begins at this checkpoint rather than at the file's beginning; `state` NULL: at a frame.
+ */
 void vma_zstd_analysis_resume (VmaZstdAnalysis *analysis, guint64 out,
                                const VmaZstdCheckpoint *state);
 

@@ -20,18 +20,18 @@ static void
 append_bytes (GByteArray *to, const guint8 *bytes, gsize size)
 {
   vma_varint_append (to, size);
-  g_byte_array_append (to, bytes, (guint) size);
+  g_byte_array_append (to, bytes, (guint)size);
 }
 
 GBytes *
 vma_zstd_checkpoint_serialise (const VmaZstdCheckpoint *checkpoint)
 {
   const VmaZstdBlocks *blocks = &checkpoint->blocks;
-  GByteArray *to = g_byte_array_sized_new ((guint) checkpoint->packed_size + 512);
+  GByteArray *to = g_byte_array_sized_new ((guint)checkpoint->packed_size + 512);
   guint8 head[2] = { VERSION, 0 };
 
-  head[1] = (guint8) ((checkpoint->checksum ? FLAG_CHECKSUM : 0)
-                      | (blocks->known ? FLAG_BLOCKS : 0) | (blocks->ends ? FLAG_ENDS : 0));
+  head[1] = (guint8)((checkpoint->checksum ? FLAG_CHECKSUM : 0) | (blocks->known ? FLAG_BLOCKS : 0)
+                     | (blocks->ends ? FLAG_ENDS : 0));
   g_byte_array_append (to, head, sizeof head);
   vma_varint_append (to, checkpoint->window);
   vma_varint_append (to, checkpoint->position);
@@ -66,8 +66,8 @@ parse_table (VmaCursor *cursor, VmaZstdAlphabet alphabet, VmaZstdTable *table)
     cursor->bad = TRUE;
     return;
   }
-  table->kind = (guint8) kind;
-  table->size = (guint8) size;
+  table->kind = (guint8)kind;
+  table->size = (guint8)size;
   memcpy (table->description, description, size);
   if (kind == VMA_ZSTD_TABLE_FSE)
     cursor->bad |= vma_zstd_counts_parse (description, size, alphabet, &counts) != size;
@@ -88,10 +88,10 @@ parse_tables (VmaCursor *cursor, VmaZstdTables *tables)
     cursor->bad = TRUE;
     return;
   }
-  tables->huffman_size = (guint8) size;
+  tables->huffman_size = (guint8)size;
   memcpy (tables->huffman, huffman, size);
   for (guint i = 0; i < VMA_ZSTD_ALPHABETS; i++)
-    parse_table (cursor, (VmaZstdAlphabet) i, &tables->fse[i]);
+    parse_table (cursor, (VmaZstdAlphabet)i, &tables->fse[i]);
 }
 
 static void
@@ -99,14 +99,15 @@ parse_blocks (VmaCursor *cursor, guint flags, VmaZstdBlocks *blocks)
 {
   VmaCursor list = { 0 };
 
-  *blocks = (VmaZstdBlocks){ .known = (flags & FLAG_BLOCKS) != 0, .ends = (flags & FLAG_ENDS) != 0 };
+  *blocks
+      = (VmaZstdBlocks){ .known = (flags & FLAG_BLOCKS) != 0, .ends = (flags & FLAG_ENDS) != 0 };
   if (!blocks->known)
     return;
   blocks->size = vma_cursor_varint (cursor);
   guint64 count = vma_cursor_varint (cursor);
   blocks->list_size = vma_cursor_varint (cursor);
   blocks->list = vma_cursor_bytes (cursor, blocks->list_size);
-  blocks->count = (guint32) count;
+  blocks->count = (guint32)count;
   cursor->bad |= count > LIST_MAX || blocks->size > G_MAXINT64;
   if (cursor->bad)
     return;
@@ -135,7 +136,7 @@ vma_zstd_checkpoint_parse (const guint8 *state, gsize size, VmaZstdCheckpoint *c
   for (guint i = 0; i < G_N_ELEMENTS (checkpoint->repeats.offset); i++) {
     guint64 offset = vma_cursor_varint (&cursor);
     cursor.bad |= offset == 0 || offset > reach || offset > G_MAXUINT32;
-    checkpoint->repeats.offset[i] = (guint32) offset;
+    checkpoint->repeats.offset[i] = (guint32)offset;
   }
   parse_tables (&cursor, &checkpoint->tables);
   parse_blocks (&cursor, head[1], &checkpoint->blocks);
@@ -144,8 +145,8 @@ vma_zstd_checkpoint_parse (const guint8 *state, gsize size, VmaZstdCheckpoint *c
   guint64 unpacked = vma_cursor_varint (&cursor);
   guint64 packed = vma_cursor_varint (&cursor);
   checkpoint->packed = vma_cursor_bytes (&cursor, packed);
-  checkpoint->packed_size = (gsize) packed;
-  checkpoint->unpacked = (gsize) unpacked;
+  checkpoint->packed_size = (gsize)packed;
+  checkpoint->unpacked = (gsize)unpacked;
   if (cursor.bad || cursor.size != 0 || checkpoint->window > VMA_ZSTD_WINDOW_MAX
       || checkpoint->position > G_MAXINT64 || checkpoint->content > reach)
     goto bad;
@@ -186,7 +187,7 @@ vma_zstd_block_sizes_next (VmaZstdBlockSizes *sizes)
     sizes->skip--;
     return VMA_ZSTD_BLOCK_MAX;
   }
-  size = (guint32) vma_cursor_varint (&cursor);
+  size = (guint32)vma_cursor_varint (&cursor);
   sizes->blocks.list = cursor.data;
   sizes->blocks.list_size = cursor.size;
   sizes->blocks.count--;

@@ -36,7 +36,7 @@ typedef struct {
   VmaZstdTables tables;
   VmaZstdBlocks blocks;
 
-  guint64 content; /* bytes before the checkpoint that a decoder needs, with the gaps */
+  guint64 content;      /* bytes before the checkpoint that a decoder needs, with the gaps */
   const guint8 *packed; /* by vma_zstd_window_pack() */
   gsize packed_size;
   gsize unpacked;

@@ -9,8 +9,8 @@
 #include "vma/bytes.h"
 
 /*
- * Skippable frames are shared with lz4: where one comes first, what follows it must be seen.  One that
- * is larger than the head is taken for zstd, which uses them more.
+ * Skippable frames are shared with lz4: where one comes first, what follows it must be seen.  One
+ * that is larger than the head is taken for zstd, which uses them more.
  */
 static gboolean
 probe (const guint8 *head, gsize size)
@@ -21,11 +21,11 @@ probe (const guint8 *head, gsize size)
       return TRUE;
     if ((magic & ~0xFu) != VMA_ZSTD_SKIPPABLE_MAGIC || size < VMA_ZSTD_SKIPPABLE_HEADER)
       return FALSE;
-    guint64 skip = (guint64) vma_get_le32 (head + 4) + VMA_ZSTD_SKIPPABLE_HEADER;
+    guint64 skip = (guint64)vma_get_le32 (head + 4) + VMA_ZSTD_SKIPPABLE_HEADER;
     if (skip >= size)
       return TRUE;
     head += skip;
-    size -= (gsize) skip;
+    size -= (gsize)skip;
   }
   return FALSE;
 }

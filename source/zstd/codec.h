@@ -2,8 +2,8 @@
 /*
  * zstd, all of it: single frames, many frames, skippable ones, the seekable format.
  *
- * A single frame is made seekable by a pass that finds checkpoints inside it; see analysis.h for how,
- * and dictionary.h for why that works.
+ * A single frame is made seekable by a pass that finds checkpoints inside it; see analysis.h for
+ * how, and dictionary.h for why that works.
  */
 #pragma once
 

@@ -84,15 +84,16 @@ decode_frame (Job *job, VmaZstdDecoder *decoder, GError **error)
   if (data == NULL)
     return FALSE;
   size = vma_zstd_frame_parse (data, got, &frame, error);
-  if (size >= 0 && (gsize) size > got)
+  if (size >= 0 && (gsize)size > got)
     return damaged (job->in.at, "the stream ends too early", error);
-  if (size < 0 || (!frame.skippable
-                   && (!vma_zstd_check_memory (frame.window, frame.window, job->limits, error)
-                       || !vma_zstd_decoder_begin (decoder, data, (gsize) size, error)))) {
+  if (size < 0
+      || (!frame.skippable
+          && (!vma_zstd_check_memory (frame.window, frame.window, job->limits, error)
+              || !vma_zstd_decoder_begin (decoder, data, (gsize)size, error)))) {
     g_prefix_error (error, "offset %" G_GUINT64_FORMAT ": ", job->in.at);
     return FALSE;
   }
-  vma_zstd_input_skip (&job->in, (gsize) size);
+  vma_zstd_input_skip (&job->in, (gsize)size);
   if (frame.skippable) {
     vma_zstd_input_skip (&job->in, frame.skip);
     return TRUE;
@@ -113,13 +114,13 @@ decode_rest (Job *job, VmaZstdDecoder *decoder, const VmaZstdCheckpoint *state, 
 
 /* The blocks to decode in one go, as a frame of their own. */
 typedef struct {
-  guint8 *frame;   /* owned */
+  guint8 *frame; /* owned */
   gsize size;
   gsize room;
-  gsize blocks;    /* bytes of the file that were taken: the rest of `frame` is read too far */
+  gsize blocks; /* bytes of the file that were taken: the rest of `frame` is read too far */
   guint64 gives;
-  gboolean last;   /* the last of them is the frame's last */
-  gboolean suits;  /* FALSE: must go block by block after all */
+  gboolean last;  /* the last of them is the frame's last */
+  gboolean suits; /* FALSE: must go block by block after all */
 } Batch;
 
 static void
@@ -152,7 +153,7 @@ batch_fill (Batch *batch, const VmaCodecInput *input, guint64 at, gsize size, GE
       return FALSE;
     if (got == 0)
       return damaged (at + batch->blocks, "the file ends inside a frame", error);
-    batch->size += (gsize) got;
+    batch->size += (gsize)got;
   }
   return TRUE;
 }
@@ -222,7 +223,7 @@ decompress (const Batch *batch, const guint8 *dictionary, gsize dictionary_size,
     g_set_error_literal (error, VMA_ERROR, VMA_ERROR_IO, "no memory for a zstd decoder");
     return FALSE;
   }
-  got = ZSTD_decompress_usingDict (context, out, (gsize) batch->gives, batch->frame,
+  got = ZSTD_decompress_usingDict (context, out, (gsize)batch->gives, batch->frame,
                                    VMA_ZSTD_PLAIN_HEADER + batch->blocks, dictionary,
                                    dictionary_size);
   if (ZSTD_isError (got)) {
@@ -309,7 +310,7 @@ decode_from_state (Job *job, VmaZstdDecoder *decoder, GBytes *bytes, GError **er
   }
   if (state.blocks.known && state.blocks.size > 0
       && (state.blocks.ends || job->size <= state.blocks.size)) {
-    gsize wanted = (gsize) MIN (job->size, state.blocks.size);
+    gsize wanted = (gsize)MIN (job->size, state.blocks.size);
     if (!decode_batch (job, &state, wanted, &done, error))
       return FALSE;
   }

@@ -50,7 +50,7 @@ vma_zstd_set_error (GError **error, gsize code)
   default:
     break;
   }
-  g_set_error (error, VMA_ERROR, (gint) kind, "zstd: %s", ZSTD_getErrorName (code));
+  g_set_error (error, VMA_ERROR, (gint)kind, "zstd: %s", ZSTD_getErrorName (code));
 }
 
 static gboolean
@@ -170,10 +170,9 @@ vma_zstd_decoder_block (VmaZstdDecoder *decoder, const VmaZstdBlock *block, cons
     }
   }
   vma_zstd_block_write (header, block->type, block->last,
-                        block->type == VMA_ZSTD_BLOCK_COMPRESSED ? (guint32) size : block->size);
+                        block->type == VMA_ZSTD_BLOCK_COMPRESSED ? (guint32)size : block->size);
   *given = 0;
-  if (!feed (decoder, header, sizeof header, &to, error)
-      || !feed (decoder, body, size, &to, error))
+  if (!feed (decoder, header, sizeof header, &to, error) || !feed (decoder, body, size, &to, error))
     return FALSE;
   *given = to.pos;
   return TRUE;

@@ -33,16 +33,16 @@ gboolean vma_zstd_decoder_resume (VmaZstdDecoder *decoder, const VmaZstdCheckpoi
                                   GError **error);
 
 /*
- * Decodes a block.  `*given` is what it gave; where it would give more than `room`, it gives as many
- * and the decoder is at its end: it can only begin anew.
+ * Decodes a block.  `*given` is what it gave; where it would give more than `room`, it gives as
+ * many and the decoder is at its end: it can only begin anew.
  */
 gboolean vma_zstd_decoder_block (VmaZstdDecoder *decoder, const VmaZstdBlock *block,
                                  const guint8 *body, guint8 *out, gsize room, gsize *given,
                                  GError **error);
 
 /*
- * Compares the frame's checksum, or does nothing where the last block had no room.  Not after resume:
- * the sum covers what was before, so it is just left out.
+ * Compares the frame's checksum, or does nothing where the last block had no room.  Not after
+ * resume: the sum covers what was before, so it is just left out.
  */
 gboolean vma_zstd_decoder_checksum (VmaZstdDecoder *decoder,
                                     const guint8 checksum[VMA_ZSTD_CHECKSUM], GError **error);

@@ -41,7 +41,7 @@ write_head (const VmaZstdCheckpoint *checkpoint, guint8 head[HEAD_MAX])
   for (guint i = 0; i < VMA_ZSTD_ALPHABETS; i++) {
     const VmaZstdTable *table = &tables->fse[i];
     gsize size;
-    const guint8 *predefined = vma_zstd_fse_predefined ((VmaZstdAlphabet) i, &size);
+    const guint8 *predefined = vma_zstd_fse_predefined ((VmaZstdAlphabet)i, &size);
 
     /* A table of one symbol cannot be here: see vma_zstd_tables_pin(). */
     if (table->kind == VMA_ZSTD_TABLE_FSE)
@@ -51,7 +51,7 @@ write_head (const VmaZstdCheckpoint *checkpoint, guint8 head[HEAD_MAX])
   }
   for (guint i = 0; i < G_N_ELEMENTS (checkpoint->repeats.offset); i++, at += 4)
     vma_put_le32 (at, checkpoint->repeats.offset[i]);
-  return (gsize) (at - head);
+  return (gsize)(at - head);
 }
 
 guint8 *
@@ -68,16 +68,16 @@ vma_zstd_dictionary_new (const VmaZstdCheckpoint *checkpoint, guint64 memory, gs
                  checkpoint->window >> 20);
     return NULL;
   }
-  *size = head_size + (gsize) checkpoint->content;
+  *size = head_size + (gsize)checkpoint->content;
   dictionary = g_try_malloc0 (*size);
   if (dictionary == NULL) {
-    g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "no memory for a window of %" G_GUINT64_FORMAT " MiB",
-                 checkpoint->window >> 20);
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO,
+                 "no memory for a window of %" G_GUINT64_FORMAT " MiB", checkpoint->window >> 20);
     return NULL;
   }
   memcpy (dictionary, head, head_size);
   if (!vma_zstd_window_unpack (checkpoint->packed, checkpoint->packed_size, checkpoint->unpacked,
-                               dictionary + head_size, (gsize) checkpoint->content)) {
+                               dictionary + head_size, (gsize)checkpoint->content)) {
     g_set_error_literal (error, VMA_ERROR, VMA_ERROR_DAMAGED,
                          "the window of a saved decoder state is not valid");
     return NULL;

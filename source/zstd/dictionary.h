@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The trick that makes a single frame seekable: a formatted zstd dictionary (RFC 8878, 5) holds just
- * what a decoder carries from block to block, so a checkpoint is turned into one, and libzstd goes on
- * from there.
+ * The trick that makes a single frame seekable: a formatted zstd dictionary (RFC 8878, 5) holds
+ * just what a decoder carries from block to block, so a checkpoint is turned into one, and libzstd
+ * goes on from there.
  *
  * Pure, any thread.
  */

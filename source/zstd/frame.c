@@ -12,7 +12,7 @@
 static gssize
 refuse (GError **error, VmaError code, const char *reason)
 {
-  g_set_error_literal (error, VMA_ERROR, (gint) code, reason);
+  g_set_error_literal (error, VMA_ERROR, (gint)code, reason);
   return -1;
 }
 
@@ -33,7 +33,7 @@ content_size (const guint8 *field, gsize width)
   case 1:
     return field[0];
   case 2:
-    return (guint64) vma_get_le16 (field) + 256;
+    return (guint64)vma_get_le16 (field) + 256;
   case 4:
     return vma_get_le32 (field);
   case 8:
@@ -61,7 +61,7 @@ vma_zstd_frame_parse (const guint8 *data, gsize size, VmaZstdFrame *frame, GErro
   if (magic != VMA_ZSTD_MAGIC)
     return refuse (error, VMA_ERROR_DAMAGED, "no zstd frame where one must begin");
   if (size < at)
-    return (gssize) at;
+    return (gssize)at;
 
   guint8 descriptor = data[4];
   gboolean single = (descriptor & 0x20) != 0;
@@ -73,7 +73,7 @@ vma_zstd_frame_parse (const guint8 *data, gsize size, VmaZstdFrame *frame, GErro
   if (descriptor & 0x08)
     return refuse (error, VMA_ERROR_UNSUPPORTED, "a frame header with a reserved bit set");
   if (size < needed)
-    return (gssize) needed;
+    return (gssize)needed;
 
   *frame = (VmaZstdFrame){ .checksum = (descriptor & 0x04) != 0 };
   if (!single) {
@@ -89,13 +89,13 @@ vma_zstd_frame_parse (const guint8 *data, gsize size, VmaZstdFrame *frame, GErro
     frame->window = frame->content;
   if (frame->window > VMA_ZSTD_WINDOW_MAX)
     return refuse (error, VMA_ERROR_UNSUPPORTED, "a frame with a window of more than 2 GiB");
-  return (gssize) needed;
+  return (gssize)needed;
 }
 
 gboolean
 vma_zstd_block_parse (const guint8 data[VMA_ZSTD_BLOCK_HEADER], VmaZstdBlock *block)
 {
-  guint32 header = data[0] | ((guint32) data[1] << 8) | ((guint32) data[2] << 16);
+  guint32 header = data[0] | ((guint32)data[1] << 8) | ((guint32)data[2] << 16);
   guint type = (header >> 1) & 3;
 
   block->last = (header & 1) != 0;
@@ -103,7 +103,7 @@ vma_zstd_block_parse (const guint8 data[VMA_ZSTD_BLOCK_HEADER], VmaZstdBlock *bl
   block->body = type == VMA_ZSTD_BLOCK_RLE ? 1 : block->size;
   if (type > VMA_ZSTD_BLOCK_COMPRESSED || block->size > VMA_ZSTD_BLOCK_MAX)
     return FALSE;
-  block->type = (VmaZstdBlockType) type;
+  block->type = (VmaZstdBlockType)type;
   return TRUE;
 }
 
@@ -111,11 +111,11 @@ void
 vma_zstd_block_write (guint8 data[VMA_ZSTD_BLOCK_HEADER], VmaZstdBlockType type, gboolean last,
                       guint32 size)
 {
-  guint32 header = (size << 3) | ((guint32) type << 1) | (last ? 1 : 0);
+  guint32 header = (size << 3) | ((guint32)type << 1) | (last ? 1 : 0);
 
-  data[0] = (guint8) header;
-  data[1] = (guint8) (header >> 8);
-  data[2] = (guint8) (header >> 16);
+  data[0] = (guint8)header;
+  data[1] = (guint8)(header >> 8);
+  data[2] = (guint8)(header >> 16);
 }
 
 guint
@@ -135,6 +135,6 @@ vma_zstd_frame_write_plain (guint8 data[VMA_ZSTD_PLAIN_HEADER], guint window_log
 {
   vma_put_le32 (data, VMA_ZSTD_MAGIC);
   data[4] = 0;
-  data[5] = (guint8) ((window_log - 10) << 3);
+  data[5] = (guint8)((window_log - 10) << 3);
   return VMA_ZSTD_PLAIN_HEADER;
 }

@@ -47,8 +47,8 @@ typedef struct {
 } VmaZstdBlock;
 
 /*
- * Reads the header of a frame.  Returns how many bytes it takes; where that is more than `size`, ask
- * again with as many (`frame` is not filled then, and the number may grow).  -1 and
+ * Reads the header of a frame.  Returns how many bytes it takes; where that is more than `size`,
+ * ask again with as many (`frame` is not filled then, and the number may grow).  -1 and
  * VMA_ERROR_DAMAGED where no frame begins here, VMA_ERROR_UNSUPPORTED for legacy formats,
  * dictionaries and windows over VMA_ZSTD_WINDOW_MAX.
  */

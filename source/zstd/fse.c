@@ -11,13 +11,17 @@ typedef struct {
 } Alphabet;
 
 static const Alphabet alphabets[VMA_ZSTD_ALPHABETS] = {
-  [VMA_ZSTD_OFFSETS] = { 32, 8, 14, { 0x20, 0x84, 0x10, 0x42, 0x66, 0x46, 0x44, 0x44, 0x44, 0x44,
-                                      0x24, 0x49, 0x02, 0x00 } },
+  [VMA_ZSTD_OFFSETS]
+  = { 32,
+      8,
+      14,
+      { 0x20, 0x84, 0x10, 0x42, 0x66, 0x46, 0x44, 0x44, 0x44, 0x44, 0x24, 0x49, 0x02, 0x00 } },
   [VMA_ZSTD_MATCHES] = { 53, 9, 29, { 0x21, 0x14, 0xc4, 0x18, 0x63, 0x8c, 0x21, 0x84, 0x10, 0x42,
                                       0x08, 0x21, 0x84, 0x10, 0x42, 0x08, 0x21, 0x44, 0x44, 0x44,
                                       0x44, 0x44, 0x44, 0x44, 0x44, 0x24, 0x09, 0x00, 0x00 } },
-  [VMA_ZSTD_LITERALS] = { 36, 9, 20, { 0x51, 0x10, 0x63, 0x8c, 0x31, 0xc6, 0x18, 0x63, 0x0c, 0x21,
-                                       0xc4, 0x18, 0x63, 0x66, 0x66, 0x86, 0x46, 0x92, 0x04, 0x00 } },
+  [VMA_ZSTD_LITERALS]
+  = { 36, 9, 20, { 0x51, 0x10, 0x63, 0x8c, 0x31, 0xc6, 0x18, 0x63, 0x0c, 0x21,
+                   0xc4, 0x18, 0x63, 0x66, 0x66, 0x86, 0x46, 0x92, 0x04, 0x00 } },
 };
 
 /* Codes under 16 (literals) and 32 (matches) stand for themselves; these are the ones after. */
@@ -27,7 +31,7 @@ static const guint32 literals_base[20]
 static const guint8 literals_extra[20]
     = { 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
 static const guint32 match_base[21]
-    = { 35, 37,  39,  41,  43,   47,   51,   59,   67,    83,   99,
+    = { 35,  37,  39,  41,   43,   47,   51,   59,    67,    83,   99,
         131, 259, 515, 1027, 2051, 4099, 8195, 16387, 32771, 65539 };
 static const guint8 match_extra[21]
     = { 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
@@ -47,7 +51,7 @@ peek (const Bits *in, guint n)
   guint value = 0;
 
   for (guint i = 0; i < 3 && byte + i < in->bits >> 3; i++)
-    value |= (guint) in->data[byte + i] << (8 * i);
+    value |= (guint)in->data[byte + i] << (8 * i);
   return (value >> (in->at & 7)) & ((1u << n) - 1);
 }
 
@@ -96,8 +100,8 @@ vma_zstd_counts_parse (const guint8 *data, gsize size, VmaZstdAlphabet alphabet,
   while (remaining > 0) {
     if (counts->symbols >= symbols || in.at >= in.bits)
       return 0;
-    gint count = (gint) take_limited (&in, (guint) remaining + 1) - 1;
-    counts->counts[counts->symbols++] = (gint16) count;
+    gint count = (gint)take_limited (&in, (guint)remaining + 1) - 1;
+    counts->counts[counts->symbols++] = (gint16)count;
     remaining -= ABS (count);
     if (count != 0)
       continue;
@@ -123,7 +127,7 @@ set_value (VmaZstdState *state, VmaZstdAlphabet alphabet, guint symbol)
   switch (alphabet) {
   case VMA_ZSTD_OFFSETS:
     state->base = 1u << symbol;
-    state->extra = (guint8) symbol;
+    state->extra = (guint8)symbol;
     break;
   case VMA_ZSTD_MATCHES:
     state->base = symbol < 32 ? symbol + 3 : match_base[symbol - 32];
@@ -147,15 +151,15 @@ spread (const VmaZstdCounts *counts, guint8 *symbol_of, guint16 *next)
 
   for (guint s = 0; s < counts->symbols; s++)
     if (counts->counts[s] == -1) {
-      symbol_of[--high] = (guint8) s;
+      symbol_of[--high] = (guint8)s;
       next[s] = 1;
     }
   for (guint s = 0; s < counts->symbols; s++) {
     if (counts->counts[s] <= 0)
       continue;
-    next[s] = (guint16) counts->counts[s];
+    next[s] = (guint16)counts->counts[s];
     for (gint i = 0; i < counts->counts[s]; i++) {
-      symbol_of[at] = (guint8) s;
+      symbol_of[at] = (guint8)s;
       do
         at = (at + step) & (size - 1);
       while (at >= high);
@@ -178,8 +182,8 @@ vma_zstd_fse_build (VmaZstdFse *fse, VmaZstdAlphabet alphabet, const VmaZstdCoun
     guint x = next[s]++;
 
     set_value (state, alphabet, s);
-    state->bits = (guint8) (counts->log + 1 - g_bit_storage (x));
-    state->next = (guint16) ((x << state->bits) - size);
+    state->bits = (guint8)(counts->log + 1 - g_bit_storage (x));
+    state->next = (guint16)((x << state->bits) - size);
   }
 }
 

@@ -24,8 +24,8 @@ typedef enum {
 #define VMA_ZSTD_FSE_DESCRIPTION_MAX 96
 
 typedef struct {
-  guint log;     /* of the table's size */
-  guint symbols; /* how many of `counts` there are */
+  guint log;                               /* of the table's size */
+  guint symbols;                           /* how many of `counts` there are */
   gint16 counts[VMA_ZSTD_FSE_SYMBOLS_MAX]; /* states of each symbol; -1: less than one */
 } VmaZstdCounts;
 

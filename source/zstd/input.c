@@ -40,7 +40,7 @@ vma_zstd_input_peek (VmaZstdInput *in, gsize size, gsize *got, GError **error)
       return NULL;
     if (more == 0)
       break;
-    in->end += (gsize) more;
+    in->end += (gsize)more;
   }
   *got = MIN (size, in->end - in->start);
   return in->buffer + in->start;
@@ -62,7 +62,7 @@ vma_zstd_input_need (VmaZstdInput *in, gsize size, GError **error)
 void
 vma_zstd_input_skip (VmaZstdInput *in, guint64 size)
 {
-  gsize buffered = (gsize) MIN (size, in->end - in->start);
+  gsize buffered = (gsize)MIN (size, in->end - in->start);
 
   in->start += buffered;
   in->at += size;

@@ -22,8 +22,8 @@ void vma_zstd_input_clear (VmaZstdInput *in);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (VmaZstdInput, vma_zstd_input_clear)
 
 /*
- * Up to `size` bytes at `at` in one piece; fewer only at the end of the file.  NULL and an error.  Valid
- * until the next call.
+ * Up to `size` bytes at `at` in one piece; fewer only at the end of the file.  NULL and an error.
+ * Valid until the next call.
  */
 const guint8 *vma_zstd_input_peek (VmaZstdInput *in, gsize size, gsize *got, GError **error);
 

@@ -23,10 +23,10 @@ struct VmaPass {
   gboolean failed;
 
   Place place;
-  guint64 in;         /* offset in the file of what comes next */
-  guint64 out;        /* bytes of archive so far */
-  guint64 skip;       /* AT_SKIPPED: bytes left */
-  GByteArray *held;   /* the beginning of a header or block, whose rest was not fed yet */
+  guint64 in;       /* offset in the file of what comes next */
+  guint64 out;      /* bytes of archive so far */
+  guint64 skip;     /* AT_SKIPPED: bytes left */
+  GByteArray *held; /* the beginning of a header or block, whose rest was not fed yet */
 
   VmaZstdFrame frame;
   guint64 frame_in;
@@ -45,7 +45,7 @@ typedef struct {
 static guint64
 ring_size (guint64 window)
 {
-  return window + (VMA_ZSTD_QUEUE + 2) * (guint64) VMA_ZSTD_BLOCK_MAX;
+  return window + (VMA_ZSTD_QUEUE + 2) * (guint64)VMA_ZSTD_BLOCK_MAX;
 }
 
 /* Sees to it that window and ring fit, and that the ring is large enough. */
@@ -107,8 +107,8 @@ vma_zstd_pass_new_with (const VmaCheckpoint *from, const VmaCodecLimits *limits,
   pass->limits = *limits;
   pass->sink = *sink;
   pass->held = g_byte_array_new ();
-  pass->worker = vma_zstd_worker_new (limits, &pass->ring, threaded,
-                                      (flags & VMA_ZSTD_PASS_THOROUGH) != 0);
+  pass->worker
+      = vma_zstd_worker_new (limits, &pass->ring, threaded, (flags & VMA_ZSTD_PASS_THOROUGH) != 0);
   pass->decoder = vma_zstd_decoder_new (limits, error);
   if (pass->decoder == NULL || (from != NULL && !resume (pass, from, error))) {
     vma_zstd_pass_free (pass);
@@ -137,8 +137,8 @@ vma_zstd_pass_free (VmaPass *pass)
 }
 
 /*
- * The next `size` bytes in one piece, or NULL after all that was fed has been put aside for the next
- * time.  Asking again for more is fine; release() lets go of them.
+ * The next `size` bytes in one piece, or NULL after all that was fed has been put aside for the
+ * next time.  Asking again for more is fine; release() lets go of them.
  */
 static const guint8 *
 gather (VmaPass *pass, Feed *feed, gsize size)
@@ -147,7 +147,7 @@ gather (VmaPass *pass, Feed *feed, gsize size)
     return feed->data;
   if (pass->held->len < size) {
     gsize more = MIN (size - pass->held->len, feed->size);
-    g_byte_array_append (pass->held, feed->data, (guint) more);
+    g_byte_array_append (pass->held, feed->data, (guint)more);
     feed->data += more;
     feed->size -= more;
   }
@@ -184,16 +184,16 @@ do_frame (VmaPass *pass, Feed *feed, gboolean *advanced, GError **error)
       g_prefix_error (error, "offset %" G_GUINT64_FORMAT ": ", pass->in);
       return FALSE;
     }
-    if ((gsize) size <= have)
+    if ((gsize)size <= have)
       break;
-    have = (gsize) size;
+    have = (gsize)size;
   }
   if (pass->frame.skippable) {
     pass->skip = pass->frame.skip;
     pass->place = AT_SKIPPED;
   } else {
     if (!prepare_window (pass, pass->frame.window, error)
-        || !vma_zstd_decoder_begin (pass->decoder, data, (gsize) size, error)) {
+        || !vma_zstd_decoder_begin (pass->decoder, data, (gsize)size, error)) {
       g_prefix_error (error, "offset %" G_GUINT64_FORMAT ": ", pass->in);
       return FALSE;
     }
@@ -202,7 +202,7 @@ do_frame (VmaPass *pass, Feed *feed, gboolean *advanced, GError **error)
     pass->resumed = FALSE;
     pass->place = AT_BLOCK;
   }
-  release (pass, feed, (gsize) size);
+  release (pass, feed, (gsize)size);
   *advanced = TRUE;
   return TRUE;
 }
@@ -210,7 +210,7 @@ do_frame (VmaPass *pass, Feed *feed, gboolean *advanced, GError **error)
 static gboolean
 do_skip (VmaPass *pass, Feed *feed, gboolean *advanced)
 {
-  gsize size = (gsize) MIN (pass->skip, feed->size);
+  gsize size = (gsize)MIN (pass->skip, feed->size);
 
   pass->skip -= size;
   pass->in += size;
@@ -230,7 +230,7 @@ submit (VmaPass *pass, const VmaZstdBlock *block, const guint8 *body, gsize give
   record->in = pass->in;
   record->next = pass->in + VMA_ZSTD_BLOCK_HEADER + block->body;
   record->out = pass->out;
-  record->given = (guint32) given;
+  record->given = (guint32)given;
   record->begins = pass->frame_begins;
   if (pass->frame_begins) {
     record->frame_in = pass->frame_in;
@@ -267,7 +267,7 @@ do_block (VmaPass *pass, Feed *feed, gboolean *advanced, GError **error)
 
   /* The record first: that it is free means that the ring is, too. */
   vma_zstd_worker_record (pass->worker);
-  gsize at = (gsize) (pass->out % pass->ring.size);
+  gsize at = (gsize)(pass->out % pass->ring.size);
   guint8 *to = pass->ring.data + at;
   if (!vma_zstd_decoder_block (pass->decoder, &block, data + VMA_ZSTD_BLOCK_HEADER, to,
                                VMA_ZSTD_BLOCK_MAX, &given, error)) {

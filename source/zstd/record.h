@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the analysis needs of a block that was decoded: where it was, what it gave, and a copy of its
- * sequences section.  Literals are left out: nothing is ever asked about them but their number.
+ * What the analysis needs of a block that was decoded: where it was, what it gave, and a copy of
+ * its sequences section.  Literals are left out: nothing is ever asked about them but their number.
  *
  * A record owns its copy, and is meant to be used again: the buffer stays.
  */
@@ -25,7 +25,8 @@ typedef struct {
   VmaZstdFrame frame;
 
   /* Of a compressed block. */
-  gboolean valid; /* FALSE: libzstd made something of it, but its sections are not as they must be */
+  gboolean
+      valid; /* FALSE: libzstd made something of it, but its sections are not as they must be */
   guint32 literals;
   gsize huffman_size;
   guint8 huffman[VMA_ZSTD_HUFFMAN_DESCRIPTION_MAX];

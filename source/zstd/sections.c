@@ -13,7 +13,7 @@ get_le (const guint8 *data, gsize width)
   guint64 value = 0;
 
   for (gsize i = 0; i < width; i++)
-    value |= (guint64) data[i] << (8 * i);
+    value |= (guint64)data[i] << (8 * i);
   return value;
 }
 
@@ -27,7 +27,7 @@ parse_plain (const guint8 *body, gsize size, VmaZstdLiteralsSection *section)
 
   if (size < width)
     return FALSE;
-  section->literals = (guint32) (get_le (body, width) >> shifts[format]);
+  section->literals = (guint32)(get_le (body, width) >> shifts[format]);
   section->size = width + ((body[0] & 3) == LITERALS_RLE ? 1 : section->literals);
   return section->literals <= VMA_ZSTD_BLOCK_MAX && section->size <= size;
 }
@@ -44,8 +44,8 @@ parse_packed (const guint8 *body, gsize size, VmaZstdLiteralsSection *section)
   if (size < width)
     return FALSE;
   guint64 header = get_le (body, width);
-  gsize packed = (guint32) (header >> (4 + size_bits[format])) & mask;
-  section->literals = (guint32) (header >> 4) & mask;
+  gsize packed = (guint32)(header >> (4 + size_bits[format])) & mask;
+  section->literals = (guint32)(header >> 4) & mask;
   section->size = width + packed;
   if (section->literals > VMA_ZSTD_BLOCK_MAX || section->size > size)
     return FALSE;
@@ -96,12 +96,12 @@ parse_count (const guint8 *data, gsize size, guint32 *count, gsize *at)
   } else if (data[0] < 255) {
     if (size < 2)
       return FALSE;
-    *count = ((guint32) (data[0] - 128) << 8) + data[1];
+    *count = ((guint32)(data[0] - 128) << 8) + data[1];
     *at = 2;
   } else {
     if (size < 3)
       return FALSE;
-    *count = (guint32) vma_get_le16 (data + 1) + 0x7F00;
+    *count = (guint32)vma_get_le16 (data + 1) + 0x7F00;
     *at = 3;
   }
   /* A count of zero has one form, and nothing follows it. */
@@ -127,7 +127,7 @@ vma_zstd_sequences_section_parse (const guint8 *data, gsize size, VmaZstdSequenc
   guint modes = data[at++];
   for (guint i = 0; i < VMA_ZSTD_ALPHABETS; i++) {
     VmaZstdAlphabet alphabet = order[i];
-    VmaZstdMode mode = (VmaZstdMode) ((modes >> vma_zstd_mode_shift (alphabet)) & 3);
+    VmaZstdMode mode = (VmaZstdMode)((modes >> vma_zstd_mode_shift (alphabet)) & 3);
     gsize taken = 0;
 
     if (mode == VMA_ZSTD_MODE_RLE) {

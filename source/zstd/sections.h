@@ -15,10 +15,10 @@
 #define VMA_ZSTD_HUFFMAN_DESCRIPTION_MAX 129
 
 typedef struct {
-  guint32 literals;       /* bytes that the literals section gives */
-  const guint8 *huffman;  /* the description in this block, or NULL */
+  guint32 literals;      /* bytes that the literals section gives */
+  const guint8 *huffman; /* the description in this block, or NULL */
   gsize huffman_size;
-  gsize size;             /* of the section: the sequences section follows */
+  gsize size; /* of the section: the sequences section follows */
 } VmaZstdLiteralsSection;
 
 /* How a block says which table an alphabet has. */

@@ -39,12 +39,13 @@ read_full (const VmaCodecInput *input, void *buffer, gsize size, guint64 offset,
   gsize done = 0;
 
   while (done < size) {
-    gssize got = input->read (input->data, (guint8 *) buffer + done, size - done, offset + done, error);
+    gssize got
+        = input->read (input->data, (guint8 *)buffer + done, size - done, offset + done, error);
     if (got < 0)
       return FALSE;
     if (got == 0)
       return doubtful (error, "the file is shorter than it was");
-    done += (gsize) got;
+    done += (gsize)got;
   }
   return TRUE;
 }
@@ -64,7 +65,7 @@ read_table (const VmaCodecInput *input, const VmaCodecLimits *limits, Table *tab
   table->count = vma_get_le32 (footer);
   table->entry_size = (footer[4] & 0x80) != 0 ? 12 : 8;
 
-  guint64 entries = (guint64) table->count * table->entry_size;
+  guint64 entries = (guint64)table->count * table->entry_size;
   guint64 frame = VMA_ZSTD_SKIPPABLE_HEADER + entries + FOOTER_SIZE;
   if (table->count > FRAMES_MAX || frame > input->size || entries > limits->memory)
     return doubtful (error, "the seek table is too large");
@@ -76,7 +77,7 @@ read_table (const VmaCodecInput *input, const VmaCodecLimits *limits, Table *tab
   table->entries = g_try_malloc (MAX (entries, 1));
   if (table->entries == NULL)
     return doubtful (error, "no memory for the seek table");
-  return read_full (input, table->entries, (gsize) entries, table->begin + sizeof head, error);
+  return read_full (input, table->entries, (gsize)entries, table->begin + sizeof head, error);
 }
 
 static void
@@ -101,7 +102,7 @@ check_sums (const Table *table, guint64 *total, GError **error)
 
     get_entry (table, i, &packed, &size);
     if (packed < VMA_ZSTD_SKIPPABLE_HEADER
-        || size > ((guint64) packed / (VMA_ZSTD_BLOCK_HEADER + 1) + 1) * VMA_ZSTD_BLOCK_MAX)
+        || size > ((guint64)packed / (VMA_ZSTD_BLOCK_HEADER + 1) + 1) * VMA_ZSTD_BLOCK_MAX)
       return doubtful (error, "the seek table names impossible sizes");
     in += packed;
     *total += size;
@@ -120,7 +121,7 @@ check_frame (const VmaCodecInput *input, guint64 in, guint32 packed, guint32 siz
   if (!read_full (input, head, have, in, error))
     return FALSE;
   header = vma_zstd_frame_parse (head, have, &frame, NULL);
-  if (header < 0 || (gsize) header > have)
+  if (header < 0 || (gsize)header > have)
     return doubtful (error, "no frame where the seek table names one");
   if (frame.skippable)
     return (size == 0 && frame.skip == packed - VMA_ZSTD_SKIPPABLE_HEADER)

@@ -3,8 +3,8 @@
  * The zstd seekable format: independent frames, and a table of their sizes in a skippable frame at
  * the file's end.  VmaCodec.walk().
  *
- * The table is only believed where everything about it fits: it fills its frame, the sizes add up to
- * the file, and a frame that could give what is said begins wherever one should.  Else
+ * The table is only believed where everything about it fits: it fills its frame, the sizes add up
+ * to the file, and a frame that could give what is said begins wherever one should.  Else
  * VMA_ERROR_UNSUPPORTED: the file is a zstd file like any other, and the pass will do.
  *
  * Any thread.

@@ -59,14 +59,14 @@ build (VmaZstdSequencer *sequencer, VmaZstdAlphabet alphabet, const VmaZstdTable
   return TRUE;
 }
 
-/* n <= 32.  Behind the beginning of the stream (`left` < 0) the value means nothing, but the read is
- * inside the padding as long as the caller looks at `left` once a sequence. */
+/* n <= 32.  Behind the beginning of the stream (`left` < 0) the value means nothing, but the read
+ * is inside the padding as long as the caller looks at `left` once a sequence. */
 static inline guint32
 take (Bits *in, guint n)
 {
   in->left -= n;
   guint64 word = vma_get_le64 (in->data + (in->left >> 3));
-  return (guint32) (word >> (in->left & 7)) & (guint32) ((G_GUINT64_CONSTANT (1) << n) - 1);
+  return (guint32)(word >> (in->left & 7)) & (guint32)((G_GUINT64_CONSTANT (1) << n) - 1);
 }
 
 static gboolean
@@ -75,7 +75,7 @@ bits_begin (Bits *in, const guint8 *bits, gsize size)
   if (size == 0 || bits[size - 1] == 0)
     return FALSE;
   in->data = bits;
-  in->left = (gint64) (size - 1) * 8 + g_bit_storage (bits[size - 1]) - 1; /* the top bit marks */
+  in->left = (gint64)(size - 1) * 8 + g_bit_storage (bits[size - 1]) - 1; /* the top bit marks */
   return TRUE;
 }
 
@@ -121,7 +121,7 @@ vma_zstd_sequencer_decode (VmaZstdSequencer *sequencer, const VmaZstdTables *tab
   Bits in;
 
   for (guint i = 0; i < VMA_ZSTD_ALPHABETS; i++)
-    if (!build (sequencer, (VmaZstdAlphabet) i, &tables->fse[i]))
+    if (!build (sequencer, (VmaZstdAlphabet)i, &tables->fse[i]))
       return NULL;
   if (count > VMA_ZSTD_SEQUENCES_MAX || !bits_begin (&in, bits, size))
     return NULL;

@@ -2,8 +2,8 @@
 /*
  * Decodes the sequences of a block: how many literals, then which match, from how far back.
  *
- * A VmaZstdSequencer keeps the decoding tables that it built last, since blocks often repeat theirs;
- * it belongs to one thread.
+ * A VmaZstdSequencer keeps the decoding tables that it built last, since blocks often repeat
+ * theirs; it belongs to one thread.
  */
 #pragma once
 
@@ -34,8 +34,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaZstdSequencer, vma_zstd_sequencer_free)
  * Decodes `count` sequences from bits[0..size), with VMA_ZSTD_BITS_PAD readable bytes before and
  * behind.  `tables` are the ones in effect (the block's own were applied), `repeats` is carried on;
  * unknown ones stay unknown until they are replaced.  `*literals` and `*matches` are the bytes that
- * all sequences take from the literals and copy.  Returns the sequences, valid until the next call, or NULL where the stream is
- * not valid.
+ * all sequences take from the literals and copy.  Returns the sequences, valid until the next call,
+ * or NULL where the stream is not valid.
  */
 const VmaZstdSequence *vma_zstd_sequencer_decode (VmaZstdSequencer *sequencer,
                                                   const VmaZstdTables *tables, const guint8 *bits,

@@ -23,7 +23,7 @@ vma_zstd_tables_apply_literals (VmaZstdTables *tables, const VmaZstdLiteralsSect
   if (section->huffman == NULL)
     return;
   memcpy (tables->huffman, section->huffman, section->huffman_size);
-  tables->huffman_size = (guint8) section->huffman_size;
+  tables->huffman_size = (guint8)section->huffman_size;
 }
 
 gboolean
@@ -48,8 +48,8 @@ vma_zstd_tables_apply_sequences (VmaZstdTables *tables, const VmaZstdSequencesSe
     }
     if (size > sizeof table->description)
       return FALSE;
-    table->kind = (guint8) kinds[section->tables[i].mode];
-    table->size = (guint8) size;
+    table->kind = (guint8)kinds[section->tables[i].mode];
+    table->size = (guint8)size;
     memcpy (table->description, section->tables[i].description, size);
   }
   return TRUE;
@@ -78,8 +78,8 @@ vma_zstd_tables_pin (const VmaZstdTables *tables, const guint8 *body, gsize size
   if (!any)
     return NULL;
 
-  pinned = g_byte_array_sized_new ((guint) size + VMA_ZSTD_ALPHABETS);
-  g_byte_array_append (pinned, body, (guint) (literals.size + sequences.mode_at + 1));
+  pinned = g_byte_array_sized_new ((guint)size + VMA_ZSTD_ALPHABETS);
+  g_byte_array_append (pinned, body, (guint)(literals.size + sequences.mode_at + 1));
   modes = body[literals.size + sequences.mode_at];
   for (guint i = 0; i < VMA_ZSTD_ALPHABETS; i++) {
     VmaZstdAlphabet alphabet = order[i];
@@ -87,14 +87,14 @@ vma_zstd_tables_pin (const VmaZstdTables *tables, const guint8 *body, gsize size
 
     if (sequences.tables[alphabet].mode == VMA_ZSTD_MODE_REPEAT
         && tables->fse[alphabet].kind == VMA_ZSTD_TABLE_RLE) {
-      modes = (guint8) ((modes & ~(3u << shift)) | ((guint) VMA_ZSTD_MODE_RLE << shift));
+      modes = (guint8)((modes & ~(3u << shift)) | ((guint)VMA_ZSTD_MODE_RLE << shift));
       g_byte_array_append (pinned, tables->fse[alphabet].description, 1);
     } else if (sequences.tables[alphabet].size > 0) {
       g_byte_array_append (pinned, sequences.tables[alphabet].description,
-                           (guint) sequences.tables[alphabet].size);
+                           (guint)sequences.tables[alphabet].size);
     }
   }
   pinned->data[literals.size + sequences.mode_at] = modes;
-  g_byte_array_append (pinned, sequences.bits, (guint) sequences.bits_size);
+  g_byte_array_append (pinned, sequences.bits, (guint)sequences.bits_size);
   return pinned;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a zstd decoder carries from block to block besides the window: the latest description of each
- * entropy table, word for word as the stream had it, and the three repeat offsets.
+ * What a zstd decoder carries from block to block besides the window: the latest description of
+ * each entropy table, word for word as the stream had it, and the three repeat offsets.
  *
  * Plain structures without pointers: copied by assignment.  Pure functions, any thread.
  */
@@ -49,8 +49,8 @@ gboolean vma_zstd_tables_apply_sequences (VmaZstdTables *tables,
 
 /*
  * A dictionary cannot hold a table of one symbol, so a decoder that was resumed cannot repeat one.
- * Where the compressed block `body` does that, returns a copy of it that describes them anew, else NULL.
- * To be applied to the first block with sequences behind a checkpoint (`*found`).
+ * Where the compressed block `body` does that, returns a copy of it that describes them anew, else
+ * NULL. To be applied to the first block with sequences behind a checkpoint (`*found`).
  */
 GByteArray *vma_zstd_tables_pin (const VmaZstdTables *tables, const guint8 *body, gsize size,
                                  gboolean *found);

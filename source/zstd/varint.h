@@ -22,7 +22,7 @@ vma_varint_append (GByteArray *to, guint64 value)
   guint n = 0;
 
   do {
-    bytes[n++] = (guint8) (value & 0x7F) | (value > 0x7F ? 0x80 : 0);
+    bytes[n++] = (guint8)(value & 0x7F) | (value > 0x7F ? 0x80 : 0);
     value >>= 7;
   } while (value != 0);
   g_byte_array_append (to, bytes, n);
@@ -40,7 +40,7 @@ vma_cursor_varint (VmaCursor *cursor)
     cursor->size--;
     if (shift == 63 && byte > 1)
       break;
-    value |= (guint64) (byte & 0x7F) << shift;
+    value |= (guint64)(byte & 0x7F) << shift;
     if (byte < 0x80)
       return value;
   }
@@ -59,6 +59,6 @@ vma_cursor_bytes (VmaCursor *cursor, guint64 size)
     return NULL;
   }
   cursor->data += size;
-  cursor->size -= (gsize) size;
+  cursor->size -= (gsize)size;
   return at;
 }

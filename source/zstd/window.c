@@ -61,12 +61,12 @@ vma_zstd_window_free (VmaZstdWindow *window)
 static void
 copy_ring (GByteArray *to, const VmaZstdRing *ring, guint64 from, gsize size)
 {
-  gsize at = (gsize) (from % ring->size);
-  gsize head = MIN (size, (gsize) (ring->size - at));
+  gsize at = (gsize)(from % ring->size);
+  gsize head = MIN (size, (gsize)(ring->size - at));
 
-  g_byte_array_append (to, ring->data + at, (guint) head);
+  g_byte_array_append (to, ring->data + at, (guint)head);
   if (head < size)
-    g_byte_array_append (to, ring->data, (guint) (size - head));
+    g_byte_array_append (to, ring->data, (guint)(size - head));
 }
 
 static void
@@ -74,7 +74,7 @@ add_run (VmaZstdWindow *window, const VmaZstdRing *ring, guint64 first, guint64 
 {
   guint64 from = first << GRAIN;
   guint64 to = MIN (last << GRAIN, window->end - window->start);
-  Run run = { from, (guint32) (to - from), window->bytes->len };
+  Run run = { from, (guint32)(to - from), window->bytes->len };
 
   copy_ring (window->bytes, ring, window->start + from, run.size);
   g_array_append_val (window->runs, run);
@@ -118,7 +118,7 @@ vma_zstd_window_first (const VmaZstdWindow *window)
 gsize
 vma_zstd_window_cost (const VmaZstdWindow *window)
 {
-  return window->bytes->len + (gsize) window->runs->len * sizeof (Run);
+  return window->bytes->len + (gsize)window->runs->len * sizeof (Run);
 }
 
 static gint
@@ -151,7 +151,7 @@ serialise (VmaZstdWindow *window, guint64 content)
   guint count = 0;
 
   g_array_sort (window->runs, compare_runs);
-  const Run *runs = (const Run *) (void *) window->runs->data;
+  const Run *runs = (const Run *)(void *)window->runs->data;
   for (guint i = 0; i < n; i = joined_end (runs, n, i))
     count++;
   vma_varint_append (raw, count);
@@ -176,11 +176,11 @@ vma_zstd_window_pack (VmaZstdWindow *window, guint64 content, gsize *unpacked)
   gsize bound = ZSTD_compressBound (raw->len);
   GByteArray *packed = g_byte_array_new ();
 
-  g_byte_array_set_size (packed, (guint) bound);
+  g_byte_array_set_size (packed, (guint)bound);
   gsize size = ZSTD_compress (packed->data, bound, raw->data, raw->len, LEVEL);
   if (ZSTD_isError (size)) /* only for want of memory, where GLib gives up as well */
     g_error ("zstd cannot compress %u bytes: %s", raw->len, ZSTD_getErrorName (size));
-  g_byte_array_set_size (packed, (guint) size);
+  g_byte_array_set_size (packed, (guint)size);
   *unpacked = raw->len;
   return packed;
 }

@@ -5,8 +5,8 @@
  *
  * Blocks go in by a bounded queue, checkpoints come out by another.  All functions are for
  * the thread of the pass; the worker's own thread only ever touches the analysis, the records that
- * were submitted, and bytes of the ring that the decoder will not write before the queue has moved on:
- * the ring must have room for VMA_ZSTD_QUEUE + 2 blocks more than the window.
+ * were submitted, and bytes of the ring that the decoder will not write before the queue has moved
+ * on: the ring must have room for VMA_ZSTD_QUEUE + 2 blocks more than the window.
  *
  * One mutex guards the queues.  pthread's, which race detectors know.
  */
@@ -26,7 +26,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaZstdWorker, vma_zstd_worker_free)
 /* As in analysis.h; before anything else. */
 void vma_zstd_worker_resume (VmaZstdWorker *worker, guint64 out, const VmaZstdCheckpoint *state);
 
-/* A record to fill in for the next block, with or without its frame's header, and its submission. */
+/* A record to fill in for the next block, with or without its frame's header, and its submission.
+ */
 VmaZstdRecord *vma_zstd_worker_record (VmaZstdWorker *worker);
 void vma_zstd_worker_submit (VmaZstdWorker *worker);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The zstd codec on streams that the zstd program makes of archive-like data, on streams made by hand,
- * and on broken ones.
+ * The zstd codec on streams that the zstd program makes of archive-like data, on streams made by
+ * hand, and on broken ones.
  *
  * VMA_TEST_ZSTD_MB sets the megabytes of data (16); more takes longer and sees more.
  */
@@ -19,7 +19,7 @@
 
 static GByteArray *plain; /* the data */
 
-/* -- Data ---------------------------------------------------------------------------------------- */
+/* -- Data -------------------------------------------------------------------------------------- */
 
 static guint32 noise_state = 2463534242u;
 
@@ -44,20 +44,20 @@ some (gsize most, gsize limit)
 static void
 append_text (GByteArray *to, gsize size)
 {
-  static const char *words[] = { "the ", "block ", "of ", "cluster ", "error: ", "0x", "inode",
-                                 "\n", "systemd[1]: ", "/usr/lib/", "=", "a" };
+  static const char *words[] = { "the ",  "block ", "of ",          "cluster ",  "error: ", "0x",
+                                 "inode", "\n",     "systemd[1]: ", "/usr/lib/", "=",       "a" };
   gsize end = to->len + size;
 
   while (to->len < end) {
     const char *word = words[noise () % G_N_ELEMENTS (words)];
     char number[16];
-    g_byte_array_append (to, (const guint8 *) word, (guint) strlen (word));
+    g_byte_array_append (to, (const guint8 *)word, (guint)strlen (word));
     if (noise () % 4 == 0) {
       g_snprintf (number, sizeof number, "%u ", noise () % 5000);
-      g_byte_array_append (to, (const guint8 *) number, (guint) strlen (number));
+      g_byte_array_append (to, (const guint8 *)number, (guint)strlen (number));
     }
   }
-  g_byte_array_set_size (to, (guint) end);
+  g_byte_array_set_size (to, (guint)end);
 }
 
 static void
@@ -65,9 +65,9 @@ append_fill (GByteArray *to, gsize size, gboolean random)
 {
   guint at = to->len;
 
-  g_byte_array_set_size (to, at + (guint) size);
+  g_byte_array_set_size (to, at + (guint)size);
   for (gsize i = 0; i < size; i++)
-    to->data[at + i] = random ? (guint8) (noise () >> 8) : 0;
+    to->data[at + i] = random ? (guint8)(noise () >> 8) : 0;
 }
 
 /* Fixed-size structures that differ in a few fields: tables, inodes. */
@@ -83,7 +83,7 @@ append_records (GByteArray *to, gsize size)
     vma_put_le32 (record + 40, i * 4096);
     g_byte_array_append (to, record, sizeof record);
   }
-  g_byte_array_set_size (to, (guint) end);
+  g_byte_array_set_size (to, (guint)end);
 }
 
 /* Something from further back, in pieces. */
@@ -102,9 +102,9 @@ append_echo (GByteArray *to, gsize size)
     }
     memcpy (piece, to->data + to->len - back, n);
     piece[n / 2] ^= 1;
-    g_byte_array_append (to, piece, (guint) n);
+    g_byte_array_append (to, piece, (guint)n);
   }
-  g_byte_array_set_size (to, (guint) end);
+  g_byte_array_set_size (to, (guint)end);
 }
 
 static void
@@ -133,7 +133,7 @@ make_plain (gsize size)
   }
 }
 
-/* -- The codec, with everything in memory -------------------------------------------------------- */
+/* -- The codec, with everything in memory ------------------------------------------------------ */
 
 typedef struct {
   GByteArray *out;
@@ -170,8 +170,8 @@ on_output (gpointer data, const guint8 *bytes, gsize size, GError **error)
 {
   Result *result = data;
 
-  (void) error;
-  g_byte_array_append (result->out, bytes, (guint) size);
+  (void)error;
+  g_byte_array_append (result->out, bytes, (guint)size);
   return TRUE;
 }
 
@@ -187,7 +187,7 @@ on_checkpoint (gpointer data, const VmaCheckpoint *at, GError **error)
   Result *result = data;
   VmaCheckpoint copy = *at;
 
-  (void) error;
+  (void)error;
   if (result->checkpoints->len > 0)
     g_assert_cmpuint (at->out, >, nth (result, result->checkpoints->len - 1)->out);
   if (copy.state != NULL)
@@ -200,12 +200,12 @@ static gssize
 read_bytes (gpointer data, void *buffer, gsize size, guint64 offset, GError **error)
 {
   const GByteArray *packed = data;
-  gsize n = offset < packed->len ? MIN (size, packed->len - (gsize) offset) : 0;
+  gsize n = offset < packed->len ? MIN (size, packed->len - (gsize)offset) : 0;
 
-  (void) error;
+  (void)error;
   if (n > 0)
     memcpy (buffer, packed->data + offset, n);
-  return (gssize) n;
+  return (gssize)n;
 }
 
 static gboolean
@@ -214,7 +214,7 @@ run_pass (GByteArray *packed, const VmaCheckpoint *from, const VmaCodecLimits *l
 {
   const VmaPassSink sink = { result, on_output, on_checkpoint };
   VmaPass *pass = vma_zstd_pass_new_with (from, limits, &sink, flags, error);
-  gsize at = from != NULL ? (gsize) from->in : 0;
+  gsize at = from != NULL ? (gsize)from->in : 0;
   gboolean ok = pass != NULL;
 
   while (ok && at < packed->len) {
@@ -299,11 +299,11 @@ check_stream (GByteArray *packed, const guint8 *expected, gsize size, guint64 sp
   guint n = all.checkpoints->len;
   for (guint i = 0; i < n; i++) {
     const VmaCheckpoint *from = nth (&all, i);
-    gsize end = i + 1 < n ? (gsize) nth (&all, i + 1)->out : size;
-    gsize left = size - (gsize) from->out;
+    gsize end = i + 1 < n ? (gsize)nth (&all, i + 1)->out : size;
+    gsize left = size - (gsize)from->out;
 
     g_assert_cmpuint (left, >, 0);
-    check_decode (packed, from, &limits, end - (gsize) from->out, expected + from->out);
+    check_decode (packed, from, &limits, end - (gsize)from->out, expected + from->out);
     for (guint k = 0; k < 4; k++)
       check_decode (packed, from, &limits, noise () % (MIN (left, 3u << 20) + 1),
                     expected + from->out);
@@ -323,7 +323,7 @@ check_stream (GByteArray *packed, const guint8 *expected, gsize size, guint64 sp
   return n;
 }
 
-/* -- Streams by the program ---------------------------------------------------------------------- */
+/* -- Streams by the program -------------------------------------------------------------------- */
 
 static GByteArray *
 compress_part (const char *arguments, gsize from, gsize size)
@@ -339,7 +339,7 @@ compress_part (const char *arguments, gsize from, gsize size)
   g_close (g_file_open_tmp ("vma-test-XXXXXX", &raw, &error), NULL);
   g_assert_no_error (error);
   packed = g_strconcat (raw, ".zst", NULL);
-  g_file_set_contents (raw, (const char *) plain->data + from, (gssize) size, &error);
+  g_file_set_contents (raw, (const char *)plain->data + from, (gssize)size, &error);
   g_assert_no_error (error);
   command = g_strdup_printf ("sh -c 'zstd -q %s < %s > %s'", arguments, raw, packed);
   g_spawn_command_line_sync (command, NULL, NULL, &status, &error);
@@ -349,7 +349,7 @@ compress_part (const char *arguments, gsize from, gsize size)
   g_assert_no_error (error);
   remove (raw);
   remove (packed);
-  return g_byte_array_new_take ((guint8 *) contents, length);
+  return g_byte_array_new_take ((guint8 *)contents, length);
 }
 
 typedef struct {
@@ -405,14 +405,14 @@ append_skippable (GByteArray *to, guint32 size)
 static GByteArray *
 make_many (gsize size)
 {
-  static const char *levels[] = { "-3", "-1 --no-check", "-9 --zstd=wlog=17", "-3 -T1 --rsyncable" };
+  static const char *levels[]
+      = { "-3", "-1 --no-check", "-9 --zstd=wlog=17", "-3 -T1 --rsyncable" };
   static const guint8 empty[] = { 0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x58, 0x01, 0x00, 0x00 };
   GByteArray *packed = g_byte_array_new ();
 
   for (gsize at = 0; at < size;) {
     gsize n = some (noise () % 3 ? 50000 : 5000000, size - at);
-    g_autoptr (GByteArray) frame
-        = compress_part (levels[noise () % G_N_ELEMENTS (levels)], at, n);
+    g_autoptr (GByteArray) frame = compress_part (levels[noise () % G_N_ELEMENTS (levels)], at, n);
 
     for (guint i = noise () % 3; i > 0; i--)
       append_skippable (packed, noise () % 5000);
@@ -465,10 +465,10 @@ test_empty_blocks (void)
   for (guint i = 0; i < 300000; i++)
     g_byte_array_append (packed, nothing, sizeof nothing);
   g_byte_array_append (packed, end, sizeof end);
-  g_assert_cmpuint (check_stream (packed, (const guint8 *) "x", 1, 1), ==, 1);
+  g_assert_cmpuint (check_stream (packed, (const guint8 *)"x", 1, 1), ==, 1);
 }
 
-/* -- A stream by hand ---------------------------------------------------------------------------- */
+/* -- A stream by hand -------------------------------------------------------------------------- */
 
 /* Blocks that repeat tables of one symbol, which libzstd's encoder never does. */
 static void
@@ -501,7 +501,7 @@ test_repeated_rle (void)
   g_assert_cmpuint (check_stream (packed, expected, size, 1), >=, 3);
 }
 
-/* -- The seekable format ------------------------------------------------------------------------- */
+/* -- The seekable format ----------------------------------------------------------------------- */
 
 static gboolean
 walk (GByteArray *packed, Result *result, guint64 *total, GError **error)
@@ -535,19 +535,19 @@ test_seekable (void)
   for (gsize at = 0; at < plain->len; at += piece, n++) {
     gsize size = MIN (piece, plain->len - at);
     gsize bound = ZSTD_compressBound (size);
-    guint8 *to = (g_byte_array_set_size (packed, (guint) (packed->len + bound)),
+    guint8 *to = (g_byte_array_set_size (packed, (guint)(packed->len + bound)),
                   packed->data + packed->len - bound);
     gsize got = ZSTD_compress (to, bound, plain->data + at, size, 1);
-    g_byte_array_set_size (packed, (guint) (packed->len - bound + got));
-    append_le32 (table, (guint32) got);
-    append_le32 (table, (guint32) size);
+    g_byte_array_set_size (packed, (guint)(packed->len - bound + got));
+    append_le32 (table, (guint32)got);
+    append_le32 (table, (guint32)size);
   }
   append_le32 (packed, 0x184D2A5E);
   append_le32 (packed, table->len + 9);
   guint begin = packed->len;
   g_byte_array_append (packed, table->data, table->len);
   append_le32 (packed, n);
-  g_byte_array_append (packed, (const guint8 *) "", 1);
+  g_byte_array_append (packed, (const guint8 *)"", 1);
   append_le32 (packed, 0x8F92EAB1);
 
   g_auto (Result) result = { 0 };
@@ -558,7 +558,7 @@ test_seekable (void)
   g_assert_cmpuint (result.checkpoints->len, >, plain->len / (2u << 20));
   for (guint i = 0; i < result.checkpoints->len; i++) {
     const VmaCheckpoint *from = nth (&result, i);
-    gsize left = plain->len - (gsize) from->out;
+    gsize left = plain->len - (gsize)from->out;
     check_decode (packed, from, &limits, left, plain->data + from->out);
     check_decode (packed, from, &limits, noise () % left, plain->data + from->out);
   }
@@ -572,14 +572,14 @@ test_seekable (void)
     g_auto (Result) broken = { 0 };
     g_autoptr (GError) refusal = NULL;
     result_init (&broken);
-    *byte ^= (guint8) (1 << (bit % 8));
+    *byte ^= (guint8)(1 << (bit % 8));
     g_assert_false (walk (packed, &broken, &total, &refusal));
     g_assert_error (refusal, VMA_ERROR, VMA_ERROR_UNSUPPORTED);
-    *byte ^= (guint8) (1 << (bit % 8));
+    *byte ^= (guint8)(1 << (bit % 8));
   }
 }
 
-/* -- Refusals, damage ---------------------------------------------------------------------------- */
+/* -- Refusals, damage -------------------------------------------------------------------------- */
 
 static void
 check_refused (const guint8 *bytes, gsize size, guint64 memory, VmaError code)
@@ -589,10 +589,10 @@ check_refused (const guint8 *bytes, gsize size, guint64 memory, VmaError code)
   g_auto (Result) result = { 0 };
   g_autoptr (GError) error = NULL;
 
-  g_byte_array_append (packed, bytes, (guint) size);
+  g_byte_array_append (packed, bytes, (guint)size);
   result_init (&result);
   g_assert_false (run_pass (packed, NULL, &limits, VMA_ZSTD_PASS_DEFAULT, &result, &error));
-  g_assert_error (error, VMA_ERROR, (gint) code);
+  g_assert_error (error, VMA_ERROR, (gint)code);
 }
 
 static void
@@ -644,9 +644,9 @@ test_damaged (void)
 
     g_byte_array_append (broken, packed->data, packed->len);
     if (round % 3 == 0)
-      g_byte_array_set_size (broken, (guint) at);
+      g_byte_array_set_size (broken, (guint)at);
     else
-      broken->data[at] ^= (guint8) (1 << (noise () % 8));
+      broken->data[at] ^= (guint8)(1 << (noise () % 8));
     result_init (&result);
     gboolean ok = run_pass (broken, NULL, &limits, VMA_ZSTD_PASS_DEFAULT | VMA_ZSTD_PASS_THOROUGH,
                             &result, &error);
@@ -658,7 +658,7 @@ test_damaged (void)
     }
     for (guint i = 0; i < result.checkpoints->len; i++) {
       const VmaCheckpoint *from = nth (&result, i);
-      gsize n = result.out->len - (gsize) from->out;
+      gsize n = result.out->len - (gsize)from->out;
       check_decode (broken, from, &limits, n, result.out->data + from->out);
     }
   }
@@ -691,10 +691,10 @@ test_broken_states (void)
       state_size = noise () % state_size;
     else
       copy[noise () % (round % 2 ? MIN (state_size, 300) : state_size)]
-          ^= (guint8) (1 << (noise () % 8));
+          ^= (guint8)(1 << (noise () % 8));
     g_autoptr (GBytes) state = g_bytes_new (copy, state_size);
     from.state = state;
-    gsize want = MIN (300u << 10, size - (gsize) from.out);
+    gsize want = MIN (300u << 10, size - (gsize)from.out);
     refused += !decode (packed, &from, &limits, out, round % 3 ? want : want / 2, &refusal);
     g_assert_true (refusal == NULL || refusal->message != NULL);
     if (round % 4 == 0)
@@ -709,7 +709,7 @@ main (int argc, char **argv)
   const char *megabytes = g_getenv ("VMA_TEST_ZSTD_MB");
 
   g_test_init (&argc, &argv, NULL);
-  make_plain ((gsize) (megabytes != NULL ? atoi (megabytes) : 16) << 20);
+  make_plain ((gsize)(megabytes != NULL ? atoi (megabytes) : 16) << 20);
   for (guint i = 0; i < G_N_ELEMENTS (kinds); i++) {
     g_autofree char *path = g_strdup_printf ("/zstd/program/%s", kinds[i].arguments);
     g_test_add_data_func (path, &kinds[i], test_program);
