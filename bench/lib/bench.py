@@ -31,6 +31,7 @@ class Bench:
         self.runs = args.runs
         self.quick = args.quick
         self.drop_caches = args.drop_caches
+        self.nice = args.nice
         self.reference = args.reference or "vma"
         self.build = os.path.abspath(args.build or os.path.join(TOP, "build-bench"))
         self.missing = {}       # what is left out → why

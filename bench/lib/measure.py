@@ -43,12 +43,18 @@ class Row:
     high: float = None
 
     def passed(self):
-        """True, False, or None where there is no target."""
+        """True, False, or None where there is no target.  The figure counts as it is shown."""
+        shown = float(number(self.value))
         if self.at_least is not None:
-            return self.value >= self.at_least
+            return shown >= self.at_least
         if self.at_most is not None:
-            return self.value <= self.at_most
+            return shown <= self.at_most
         return None
+
+
+def number(value):
+    """Three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _spread(values):
