@@ -20,4 +20,6 @@ int tool_verify (int argc, char **argv);
 int tool_extract (int argc, char **argv);
 int tool_map (int argc, char **argv);
 int tool_info (int argc, char **argv);
+int tool_repack (int argc, char **argv);
+int tool_diff (int argc, char **argv);
 int tool_index (int argc, char **argv);

@@ -22,6 +22,8 @@ static const struct {
   { "extract", "write the disks and configs to files", tool_extract },
   { "map", "show where the data of a disk stand", tool_map },
   { "info", "show what an archive is made of", tool_info },
+  { "repack", "write an archive anew: reordered, compressed, merged", tool_repack },
+  { "diff", "show which clusters differ between two archives", tool_diff },
   { "index", "build, check and prune saved indexes", tool_index },
 };
 
