@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,14 +15,29 @@ struct VmaDaemon {
   int ready_fd;
 };
 
+static pid_t waited_for;
+static volatile sig_atomic_t interrupted;
+
+/* Whoever interrupts the parent while it waits does not want the mount any more. */
+static void
+pass_on_signal (int signal_number)
+{
+  interrupted = signal_number;
+  kill (waited_for, SIGTERM);
+}
+
 /* The parent's part: until the child says it is ready, or dies. */
 static void G_GNUC_NORETURN
 wait_for_child (pid_t child, int fd)
 {
+  static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
   char byte;
   gssize n;
   int status;
 
+  waited_for = child;
+  for (gsize i = 0; i < G_N_ELEMENTS (signals); i++)
+    signal (signals[i], pass_on_signal);
   do
     n = read (fd, &byte, 1);
   while (n < 0 && errno == EINTR);
@@ -31,6 +45,8 @@ wait_for_child (pid_t child, int fd)
     _exit (EXIT_SUCCESS);
   while (waitpid (child, &status, 0) < 0 && errno == EINTR)
     ;
+  if (interrupted != 0)
+    _exit (128 + interrupted);
   if (WIFSIGNALED (status))
     vma_log ("the daemon was killed by signal %d before the mount was ready", WTERMSIG (status));
   _exit (WIFEXITED (status) && WEXITSTATUS (status) != 0 ? WEXITSTATUS (status) : EXIT_FAILURE);
@@ -49,7 +65,6 @@ vma_daemon_start (gboolean background, int ready_fd)
     vma_log ("cannot go to the background: %s", g_strerror (errno));
     exit (EXIT_FAILURE);
   }
-  pid_t parent = getpid ();
   pid_t child = fork ();
   if (child < 0) {
     vma_log ("cannot go to the background: %s", g_strerror (errno));
@@ -62,10 +77,6 @@ vma_daemon_start (gboolean background, int ready_fd)
   close (fds[0]);
   daemon->parent_fd = fds[1];
   setsid ();
-  /* Whoever interrupts the parent while it waits does not want the mount any more. */
-  prctl (PR_SET_PDEATHSIG, SIGTERM);
-  if (getppid () != parent)
-    exit (EXIT_FAILURE); /* it had gone before */
   return daemon;
 }
 
@@ -90,7 +101,6 @@ vma_daemon_ready (VmaDaemon *daemon)
     dup2 (null, STDERR_FILENO);
     close (null);
   }
-  prctl (PR_SET_PDEATHSIG, 0);
   if (chdir ("/") != 0 || write (daemon->parent_fd, "", 1) != 1)
     vma_log ("cannot tell the parent that the mount is ready: %s", g_strerror (errno));
   close (daemon->parent_fd);

@@ -144,7 +144,9 @@ static gboolean
 run (const char *from, const char *to, const Options *options, gboolean keep_order, GError **error)
 {
   g_autofree char *cache = tool_cache_dir (options->cache);
-  g_autoptr (VmaArchive) archive = tool_open (from, cache, options->merge != NULL, error);
+  /* In archive order the headers themselves are gone through: no saved index then. */
+  g_autoptr (VmaArchive) archive
+      = tool_open (from, keep_order ? NULL : cache, options->merge != NULL, error);
   g_autoptr (VmaArchive) other = NULL;
   VmaWriterOptions writer_options = { 0 };
   guint8 uuid[VMA_UUID_SIZE];
