@@ -37,7 +37,8 @@ wait_for_child (pid_t child, int fd)
 
   waited_for = child;
   for (gsize i = 0; i < G_N_ELEMENTS (signals); i++)
-    signal (signals[i], pass_on_signal);
+    if (signal (signals[i], pass_on_signal) == SIG_IGN)
+      signal (signals[i], SIG_IGN); /* as under nohup */
   do
     n = read (fd, &byte, 1);
   while (n < 0 && errno == EINTR);
