@@ -5,6 +5,7 @@
 #include "vma/error.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
 
 const guint8 synth_uuid[16]

@@ -4,6 +4,7 @@
 #include "tests/unit/synth.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdatomic.h>
 #include <string.h>
 
