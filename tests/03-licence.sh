@@ -10,7 +10,8 @@ cd "$tests/.."
 git rev-parse --git-dir >/dev/null 2>&1 || skip "this is no git checkout"
 
 # Fixtures are data, and the licence itself needs no licence; prose shows none.
-git ls-files -- . ':!tests/fixtures' ':!LICENSE' ':!.gitignore' ':!*.md' >"$TEST_TMP/files"
+git ls-files -- . ':!tests/fixtures' ':!fuzz/regressions' \
+    ':!fuzz/corpus' ':!LICENSE' ':!.gitignore' ':!*.md' >"$TEST_TMP/files"
 [ "$(wc -l <"$TEST_TMP/files")" -gt 20 ] || fail "too few files are tracked"
 without=$(xargs -d '\n' grep -L 'SPDX-License-Identifier: GPL-2.0-or-later' <"$TEST_TMP/files" || true)
 [ -z "$without" ] || fail "no SPDX line in: $without"

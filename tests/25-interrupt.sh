@@ -12,7 +12,8 @@ interrupt() # SIGNAL STATUS COMMAND...: the command reads its archive from a pip
 {
     local signal=$1 wanted=$2 status=0 writer child
     shift 2
-    { head -c 6000000 a.vma && sleep 60; } >pipe &
+    # sleep takes the writer's place, so that killing the one ends the other.
+    { head -c 6000000 a.vma && exec sleep 60; } >pipe &
     writer=$!
     # Without job control a shell lets its children ignore SIGINT; env undoes that.
     env --default-signal=INT "$@" <pipe >stdout 2>stderr &
@@ -27,7 +28,6 @@ interrupt() # SIGNAL STATUS COMMAND...: the command reads its archive from a pip
     wait_until 3 ended || fail "SIG$signal does not end $*"
     wait "$child" || status=$?
     kill "$writer" 2>/dev/null || true
-    pkill -P "$writer" 2>/dev/null || true
     wait "$writer" || true
     same_text "$wanted" "$status"
     ! grep -qiE 'damaged|mismatch|truncated' stderr || fail "blames the archive: $(cat stderr)"
