@@ -145,6 +145,65 @@ test_first_escaped (void)
   g_assert_cmpstr (vma_names_first_escaped (names), ==, "..%2Fevil.conf");
 }
 
+/* A name of bytes that are likely to make trouble. */
+static char *
+random_name (GRand *rand)
+{
+  static const char *const pieces[]
+      = { "/", ".", "..", "%", "%2F", "~", "~2", "a", "disk-", ".raw", "vmstate", ".bin", ".vmafs", "\n",
+          "\x1b[", "\x7f", "\xc3\xa4", "\xc3", "\xa4", "\xc2\x9b", "\xc2", "\xff", "\xe2\x82\xac", "\xed\xa0\x80" };
+  GString *name = g_string_new (NULL);
+
+  for (int n = g_rand_int_range (rand, 0, 8); n > 0; n--)
+    g_string_append (name, pieces[g_rand_int_range (rand, 0, G_N_ELEMENTS (pieces))]);
+  if (g_rand_int_range (rand, 0, 20) == 0) /* long ones, cut in any place */
+    for (guint n = name->len == 0 ? 0 : 190 / (guint) name->len; name->len > 0 && n < 400; n += 100)
+      while (name->len < 190 + n)
+        g_string_append_len (name, name->str, (gssize) MIN (name->len, 97));
+  return g_string_free (name, FALSE);
+}
+
+static void
+check_component (GHashTable *seen, const char *name)
+{
+  g_assert_cmpstr (name, !=, "");
+  g_assert_cmpstr (name, !=, ".");
+  g_assert_cmpstr (name, !=, "..");
+  g_assert_cmpstr (name, !=, ".vmafs");
+  g_assert_cmpuint (strlen (name), <=, 255);
+  g_assert_true (g_utf8_validate (name, -1, NULL));
+  for (const char *p = name; *p != '\0'; p = g_utf8_next_char (p)) {
+    gunichar c = g_utf8_get_char (p);
+    g_assert_true (c >= 0x20 && c != '/' && (c < 0x7f || c >= 0xa0));
+  }
+  g_assert_true (g_hash_table_add (seen, (gpointer) name));
+}
+
+static void
+test_random (void)
+{
+  g_autoptr (GRand) rand = g_rand_new_with_seed (1);
+
+  for (guint round = 0; round < 200; round++) {
+    TEST_HEADER header = header_new ();
+    g_autoptr (GHashTable) seen = g_hash_table_new (g_str_hash, g_str_equal);
+
+    for (int n = g_rand_int_range (rand, 0, 60); n > 0; n--) {
+      g_autofree char *name = random_name (rand);
+      add_device (header, name);
+    }
+    for (int n = g_rand_int_range (rand, 0, 60); n > 0; n--) {
+      g_autofree char *name = random_name (rand);
+      add_config (header, *name == '\0' ? "x" : name);
+    }
+    g_autoptr (VmaNames) names = vma_names_new (header);
+    for (guint i = 0; i < header->devices->len; i++)
+      check_component (seen, vma_names_device (names, (guint8) (i + 1)));
+    for (guint i = 0; i < header->configs->len; i++)
+      check_component (seen, vma_names_config (names, i));
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -153,5 +212,6 @@ main (int argc, char **argv)
   g_test_add_func ("/names/long", test_long);
   g_test_add_func ("/names/distinct", test_distinct);
   g_test_add_func ("/names/first-escaped", test_first_escaped);
+  g_test_add_func ("/names/random", test_random);
   return g_test_run ();
 }
