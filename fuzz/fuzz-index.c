@@ -3,8 +3,8 @@
  * Extents and the scan, strict and with salvage.
  *
  * Input: a byte of flags (see below) and a program that builds what follows a sound header: extents
- * whose sums are right, and everything that can go wrong with them.  Whatever comes of it, each cluster that
- * the index says can be read lies inside the file, and the counts add up.
+ * whose sums are right, and everything that can go wrong with them.  Whatever comes of it, each
+ * cluster that the index says can be read lies inside the file, and the counts add up.
  */
 #include "fuzz/standalone.h"
 #include "index/scan.h"
@@ -20,9 +20,9 @@
   } while (0)
 
 #define FLAG_VMSTATE 1
-#define FLAG_HIDE    2 /* the size is known at the end only */
-#define FLAG_BAD     4 /* a place that cannot be read */
-#define FLAG_CUT     8 /* shorter than it says */
+#define FLAG_HIDE 2 /* the size is known at the end only */
+#define FLAG_BAD 4  /* a place that cannot be read */
+#define FLAG_CUT 8  /* shorter than it says */
 
 #define ARCHIVE_MAX (1u << 20)
 
@@ -73,7 +73,8 @@ add_extent (GByteArray *archive, Input *input, gboolean data)
   }
 }
 
-/* A byte of the archive, counted from its end, and the sum of the header 512 bytes around made right. */
+/* A byte of the archive, counted from its end, and the sum of the header 512 bytes around made
+ * right. */
 static void
 change_byte (GByteArray *archive, guint32 first, Input *input, gboolean sum)
 {
@@ -105,7 +106,8 @@ build (GByteArray *archive, Input *input)
       add_extent (archive, input, FALSE);
       break;
     case 3: /* bytes gained */
-      n = MIN (get (input) * 16u, (guint) input->left);
+      n = get (input) * 16u;
+      n = MIN (n, (guint) input->left);
       g_byte_array_append (archive, input->at, n);
       input->at += n;
       input->left -= n;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The entry point of a fuzz target; with FUZZ_STANDALONE also a main() that feeds it the files and
- * folders it is given, or standard input, so that no fuzzer is needed to look at a find, or for AFL.
+ * folders it is given, or standard input, so that no fuzzer is needed to look at a find, or for
+ * AFL.
  */
 #pragma once
 

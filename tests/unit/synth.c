@@ -8,8 +8,8 @@
 #include <stdbool.h>
 #include <string.h>
 
-const guint8 synth_uuid[16]
-    = { 0x5a, 0x01, 0xff, 0x00, 0x80, 0x7f, 0x10, 0x20, 'V', 'M', 'A', 'E', 0x0d, 0x0a, 0x1a, 0xfe };
+const guint8 synth_uuid[16] = { 0x5a, 0x01, 0xff, 0x00, 0x80, 0x7f, 0x10, 0x20,
+                                'V',  'M',  'A',  'E',  0x0d, 0x0a, 0x1a, 0xfe };
 
 void
 synth_put16 (guint8 *p, guint value)
@@ -262,8 +262,8 @@ append_extents (SynthArchive *archive, const SynthLayout *layout, GRand *rand)
   SynthSlot slots[59];
 
   for (guint i = 0; i < n_disks; i++)
-    g_ptr_array_add (orders, random_order (layout, rand,
-                                           &g_array_index (archive->disks, SynthDisk, i)));
+    g_ptr_array_add (orders,
+                     random_order (layout, rand, &g_array_index (archive->disks, SynthDisk, i)));
   for (guint at = 0; open > 0;) {
     SynthDisk *disk = &g_array_index (archive->disks, SynthDisk, at);
     if (done[at] < disk->clusters) {
@@ -300,7 +300,8 @@ synth_archive_new (const SynthLayout *layout)
   archive->extents = g_array_new (FALSE, FALSE, sizeof (guint32));
   for (guint i = 0, last = 0; i < total; i++) {
     /* Ascending, and room for those to come. */
-    guint id = (guint) g_rand_int_range (rand, (gint32) last + 1, (gint32) (254 - (total - 1 - i)) + 1);
+    guint id
+        = (guint) g_rand_int_range (rand, (gint32) last + 1, (gint32) (254 - (total - 1 - i)) + 1);
     g_autofree char *name = g_strdup_printf ("drive-scsi%u", i);
     SynthDisk disk = random_disk (layout, rand, id, i == vmstate);
 

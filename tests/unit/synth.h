@@ -2,11 +2,11 @@
 /*
  * Archives made by the tests themselves, and a source that serves them.
  *
- * Shares no code with the library: byte order, checksums and layout are written down here once more,
- * from vma(5), so that a mistake on one side cannot hide on the other.
+ * Shares no code with the library: byte order, checksums and layout are written down here once
+ * more, from vma(5), so that a mistake on one side cannot hide on the other.
  *
- * Contents are a function of place (synth_block()), so that no copy of a disk is needed to know what
- * must be read from it.
+ * Contents are a function of place (synth_block()), so that no copy of a disk is needed to know
+ * what must be read from it.
  */
 #pragma once
 
@@ -104,8 +104,8 @@ void synth_truth (const SynthArchive *archive, const SynthDisk *disk, guint64 of
                   guint8 *out);
 
 /*
- * Compares each cluster that the index says can be read in `bytes` (the archive, or what was made of
- * it) with the truth, and aborts at a wrong one.  Returns how many cannot be read.
+ * Compares each cluster that the index says can be read in `bytes` (the archive, or what was made
+ * of it) with the truth, and aborts at a wrong one.  Returns how many cannot be read.
  */
 guint synth_check_index (const SynthArchive *archive, VmaIndex *index, const guint8 *bytes,
                          gsize size);

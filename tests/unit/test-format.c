@@ -260,7 +260,8 @@ test_blob_buffer_elsewhere (void)
   g_assert_cmpstr (parsed->by_id[1]->name, ==, "drive-scsi0");
 }
 
-/* A blob that ends exactly with the buffer is one, and one byte less is an error that says where. */
+/* A blob that ends exactly with the buffer is one, and one byte less is an error that says where.
+ */
 static void
 test_blob_walk (void)
 {
@@ -319,8 +320,7 @@ test_config_pointers (void)
     synth_put32 (header->fixed + data_at, none);
     g_autoptr (VmaHeader) parsed = parse_builder (header);
     g_assert_cmpuint (parsed->configs->len, ==, slot == 0 ? 1 : 2);
-    const VmaConfig *config
-        = g_ptr_array_index (parsed->configs, parsed->configs->len - 1);
+    const VmaConfig *config = g_ptr_array_index (parsed->configs, parsed->configs->len - 1);
     g_assert_cmpuint (config->slot, ==, slot);
     g_assert_cmpstr (config->name, ==, "n");
     g_assert_cmpuint (g_bytes_get_size (config->data), ==, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Images against the truth: random reads and searches by eight threads at once, on archives of every
- * shape, when the index is complete and while it is being built.
+ * Images against the truth: random reads and searches by eight threads at once, on archives of
+ * every shape, when the index is complete and while it is being built.
  */
 #include "image/image.h"
 #include "tests/unit/synth.h"
@@ -9,8 +9,8 @@
 #include "vma/error.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define READERS 8
@@ -161,20 +161,46 @@ static const struct {
 } layouts[] = {
   { "in-order", { .seed = 1, .n_devices = 1, .max_clusters = 200, .slots = 58, .density = 70 } },
   { "out-of-order",
-    { .seed = 2, .n_devices = 2, .max_clusters = 120, .slots = 59, .density = 60, .shuffled = TRUE } },
+    { .seed = 2,
+      .n_devices = 2,
+      .max_clusters = 120,
+      .slots = 59,
+      .density = 60,
+      .shuffled = TRUE } },
   { "interleaved",
-    { .seed = 3, .n_devices = 5, .max_clusters = 50, .slots = 30, .density = 60, .interleaved = TRUE,
+    { .seed = 3,
+      .n_devices = 5,
+      .max_clusters = 50,
+      .slots = 30,
+      .density = 60,
+      .interleaved = TRUE,
       .gaps = TRUE } },
   { "sparse", { .seed = 4, .n_devices = 2, .max_clusters = 3000, .slots = 58, .density = 2 } },
   { "all-zero", { .seed = 5, .n_devices = 2, .max_clusters = 300, .slots = 59, .density = 0 } },
   { "vmstate",
-    { .seed = 6, .n_devices = 2, .max_clusters = 60, .slots = 7, .density = 60, .vmstate = TRUE,
-      .interleaved = TRUE, .shuffled = TRUE } },
+    { .seed = 6,
+      .n_devices = 2,
+      .max_clusters = 60,
+      .slots = 7,
+      .density = 60,
+      .vmstate = TRUE,
+      .interleaved = TRUE,
+      .shuffled = TRUE } },
   { "254-devices",
-    { .seed = 7, .n_devices = 254, .max_clusters = 3, .slots = 20, .density = 40, .gaps = TRUE,
+    { .seed = 7,
+      .n_devices = 254,
+      .max_clusters = 3,
+      .slots = 20,
+      .density = 40,
+      .gaps = TRUE,
       .interleaved = TRUE } },
   { "one-cluster-extents",
-    { .seed = 8, .n_devices = 3, .max_clusters = 40, .slots = 1, .density = 50, .shuffled = TRUE,
+    { .seed = 8,
+      .n_devices = 3,
+      .max_clusters = 40,
+      .slots = 1,
+      .density = 50,
+      .shuffled = TRUE,
       .interleaved = TRUE } },
 };
 
@@ -249,9 +275,12 @@ test_while_scanning (gconstpointer data)
 static void
 test_lost (void)
 {
-  g_autoptr (SynthArchive) synth = synth_archive_new (
-      &(SynthLayout){ .seed = 12, .n_devices = 2, .max_clusters = 40, .slots = 4, .density = 40,
-                      .interleaved = TRUE });
+  g_autoptr (SynthArchive) synth = synth_archive_new (&(SynthLayout){ .seed = 12,
+                                                                      .n_devices = 2,
+                                                                      .max_clusters = 40,
+                                                                      .slots = 4,
+                                                                      .density = 40,
+                                                                      .interleaved = TRUE });
   g_autoptr (GError) error = NULL;
   guint errors = 0;
 
@@ -286,7 +315,8 @@ test_lost (void)
       if (at > 0) { /* a read that only reaches into it */
         g_autoptr (GError) lost = NULL;
         guint8 buffer[10];
-        g_assert_cmpint (vma_image_pread (image, buffer, sizeof buffer, at - 5, NULL, &lost), ==, -1);
+        g_assert_cmpint (vma_image_pread (image, buffer, sizeof buffer, at - 5, NULL, &lost), ==,
+                         -1);
         g_assert_error (lost, VMA_ERROR, VMA_ERROR_MISSING);
       }
       errors++;
@@ -317,7 +347,8 @@ sleeper_thread (void *data)
   atomic_store (&sleeper->started, true);
   switch (sleeper->kind) {
   case 0:
-    ok = vma_image_pread (sleeper->image, buffer, sizeof buffer, 0, sleeper->cancellable, &error) >= 0;
+    ok = vma_image_pread (sleeper->image, buffer, sizeof buffer, 0, sleeper->cancellable, &error)
+         >= 0;
     break;
   case 1:
     ok = vma_image_span (sleeper->image, 0, &span, sleeper->cancellable, &error);
@@ -347,8 +378,8 @@ test_cancel (void)
 
   for (guint i = 0; i < 12; i++) {
     const SynthDisk *disk = &g_array_index (synth->disks, SynthDisk, i % 3);
-    sleepers[i] = (Sleeper){ vma_archive_image (archive, (guint8) disk->id), cancellable, (int) i / 3,
-                             false };
+    sleepers[i] = (Sleeper){ vma_archive_image (archive, (guint8) disk->id), cancellable,
+                             (int) i / 3, false };
     g_assert_false (vma_image_is_ready (sleepers[i].image, 0, 1));
     g_assert_true (vma_image_size_is_known (sleepers[i].image) == !disk->vmstate);
     pthread_create (&threads[i], NULL, sleeper_thread, &sleepers[i]);

@@ -53,7 +53,8 @@ parse_slots (const SynthSlot *slots, guint n, VmaExtent *extent)
 }
 
 #define EXTENT(...)                                                                                \
-  (const SynthSlot[]){ __VA_ARGS__ }, sizeof ((const SynthSlot[]){ __VA_ARGS__ }) / sizeof (SynthSlot)
+  (const SynthSlot[]){ __VA_ARGS__ },                                                              \
+      sizeof ((const SynthSlot[]){ __VA_ARGS__ }) / sizeof (SynthSlot)
 
 /* NULL: it fits. */
 static void
@@ -196,8 +197,9 @@ test_broken (void)
   add (index, 12800, EXTENT ({ 1, 0, 0xffff }));
 
   /* 0 is listed twice and spoiled; 1 is whole; 3's data are cut off; the others do not exist. */
-  parse_slots (EXTENT ({ 1, 0, 1 }, { 1, 1, 3 }, { 9, 0, 1 }, { 255, 9, 1 }, { 1, 9, 1 }, { 1, 3, 1 }),
-               &extent);
+  parse_slots (
+      EXTENT ({ 1, 0, 1 }, { 1, 1, 3 }, { 9, 0, 1 }, { 255, 9, 1 }, { 1, 9, 1 }, { 1, 3, 1 }),
+      &extent);
   vma_index_add_broken_extent (index, &extent, 100000, 100000 + 512 + 7 * 4096 - 1);
   g_assert_cmphex (look (index, 1, 0, NULL), ==, VMA_ENTRY_BAD);
   g_assert_cmphex (look (index, 1, 1, NULL), ==, (100000 + 512 + 4096) * 65536ull + 3);
@@ -477,8 +479,8 @@ test_memory_in_order (void)
 static void
 test_memory_16_tib (void)
 {
-  Virtual v = { .clusters = (guint64) (16 * synth_scale () * (1 << 24)), .slots = 58,
-                .mask = 0xffff };
+  Virtual v
+      = { .clusters = (guint64) (16 * synth_scale () * (1 << 24)), .slots = 58, .mask = 0xffff };
   g_autoptr (VmaHeader) header = virtual_header (&v);
   g_autoptr (VmaIndex) index = new_index (header);
   VmaExtent extent = { .size = (guint32) virtual_extent_size (&v) };
@@ -524,8 +526,7 @@ test_bare (void)
   gint64 start = g_get_monotonic_time ();
   double per_cluster = scan_virtual (&v, "bare headers");
   gint64 took = g_get_monotonic_time () - start - v.fill_us;
-  g_test_message ("%.2f million bare headers a second",
-                  (double) headers / (double) MAX (took, 1));
+  g_test_message ("%.2f million bare headers a second", (double) headers / (double) MAX (took, 1));
   g_assert_cmpfloat (per_cluster, <, 0.01);
   g_assert_cmpint (took, <, 20000000);
 }

@@ -4,8 +4,8 @@
 #include "tests/unit/synth.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* What the test puts where: a function of the cluster, so that a reader can check what it finds. */
@@ -78,7 +78,7 @@ check_random_filling (GRand *rand, guint64 clusters, guint bad)
       VmaEntry entries[VMA_PAGE_CLUSTERS];
       VmaPageKind kind = vma_map_get_page (map, page, entries);
       for (guint64 i = 0; i < VMA_PAGE_CLUSTERS && page * 4096ull + i < clusters; i++)
-        g_assert_cmphex (kind == VMA_PAGE_EMPTY   ? VMA_ENTRY_MISSING
+        g_assert_cmphex (kind == VMA_PAGE_EMPTY  ? VMA_ENTRY_MISSING
                          : kind == VMA_PAGE_ZERO ? VMA_ENTRY_ZERO
                                                  : entries[i],
                          ==, naive[page * 4096ull + i]);
@@ -147,7 +147,8 @@ test_memory (void)
     vma_map_set (zero, at, zeros, (guint) MIN (59, clusters - at));
   vma_map_finish (zero);
   g_assert_cmpuint (vma_map_page_memory (zero), ==, 0);
-  g_test_message ("zeros: %.4f bytes a cluster", (double) vma_map_memory (zero) / (double) clusters);
+  g_test_message ("zeros: %.4f bytes a cluster",
+                  (double) vma_map_memory (zero) / (double) clusters);
 }
 
 /* --- readers beside the writer ----------------------------------------------------------------- */
@@ -269,8 +270,7 @@ load_thread (void *data)
 
   for (guint64 cluster = 0; cluster < vma_map_clusters (map); cluster += 29) {
     VmaEntry entry = vma_map_get (map, cluster);
-    g_assert_cmphex (entry, ==,
-                     cluster / 4096 % 8 == 7 ? VMA_ENTRY_LOST : expected (cluster));
+    g_assert_cmphex (entry, ==, cluster / 4096 % 8 == 7 ? VMA_ENTRY_LOST : expected (cluster));
   }
   return NULL;
 }

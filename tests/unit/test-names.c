@@ -99,8 +99,8 @@ static void
 test_distinct (void)
 {
   static const char *const nasty[]
-      = { "same", "same", "same~2", "same", "..", "%2E%2E", "disk-a.raw", "vmstate.bin", ".vmafs",
-          "a/b", "a%2Fb", "/", "\n", "disk-a~2.raw" };
+      = { "same",        "same",   "same~2", "same",  "..", "%2E%2E", "disk-a.raw",
+          "vmstate.bin", ".vmafs", "a/b",    "a%2Fb", "/",  "\n",     "disk-a~2.raw" };
   TEST_HEADER header = header_new ();
   g_autoptr (GHashTable) seen = g_hash_table_new (g_str_hash, g_str_equal);
 
@@ -150,8 +150,10 @@ static char *
 random_name (GRand *rand)
 {
   static const char *const pieces[]
-      = { "/", ".", "..", "%", "%2F", "~", "~2", "a", "disk-", ".raw", "vmstate", ".bin", ".vmafs", "\n",
-          "\x1b[", "\x7f", "\xc3\xa4", "\xc3", "\xa4", "\xc2\x9b", "\xc2", "\xff", "\xe2\x82\xac", "\xed\xa0\x80" };
+      = { "/",      ".",        "..",    "%",    "%2F",          "~",
+          "~2",     "a",        "disk-", ".raw", "vmstate",      ".bin",
+          ".vmafs", "\n",       "\x1b[", "\x7f", "\xc3\xa4",     "\xc3",
+          "\xa4",   "\xc2\x9b", "\xc2",  "\xff", "\xe2\x82\xac", "\xed\xa0\x80" };
   GString *name = g_string_new (NULL);
 
   for (int n = g_rand_int_range (rand, 0, 8); n > 0; n--)

@@ -75,8 +75,13 @@ setup_layout (Fixture *f, const SynthLayout *layout)
 static void
 setup (Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
-  setup_layout (f, &(SynthLayout){ .seed = 5, .n_devices = 4, .max_clusters = 30, .vmstate = TRUE,
-                                   .interleaved = TRUE, .shuffled = TRUE, .slots = 7,
+  setup_layout (f, &(SynthLayout){ .seed = 5,
+                                   .n_devices = 4,
+                                   .max_clusters = 30,
+                                   .vmstate = TRUE,
+                                   .interleaved = TRUE,
+                                   .shuffled = TRUE,
+                                   .slots = 7,
                                    .density = 60 });
 }
 
@@ -531,7 +536,8 @@ read_all_disks (void *data)
 static VmaArchive *
 open_archive (Fixture *f, const char *path, Reports *reports)
 {
-  VmaArchiveOptions options = { .cache_dir = f->dir, .report = count_report, .report_data = reports };
+  VmaArchiveOptions options
+      = { .cache_dir = f->dir, .report = count_report, .report_data = reports };
   g_autoptr (GError) error = NULL;
   VmaArchive *archive = vma_archive_open (path, &options, &error);
 
