@@ -34,6 +34,20 @@ vma_log_error (const GError *error)
   vma_log ("%s%s", error->message, advice);
 }
 
+/* GLib's messages: notes of the library that belong to no archive. */
+static void
+on_glib_log (const char *domain G_GNUC_UNUSED, GLogLevelFlags level G_GNUC_UNUSED,
+             const char *message, gpointer data G_GNUC_UNUSED)
+{
+  vma_log ("%s", message);
+}
+
+void
+vma_log_init (void)
+{
+  g_log_set_handler (NULL, G_LOG_LEVEL_MESSAGE, on_glib_log, NULL);
+}
+
 void
 vma_log_to_syslog (void)
 {

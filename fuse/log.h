@@ -9,6 +9,9 @@
 
 #include <glib.h>
 
+/* Takes GLib's messages too.  Once, at the start. */
+void vma_log_init (void);
+
 void vma_log (const char *format, ...) G_GNUC_PRINTF (1, 2);
 
 /* Logs an error of the library, with advice where there is some. */

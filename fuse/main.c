@@ -200,6 +200,7 @@ main (int argc G_GNUC_UNUSED, char **argv)
   int status = EXIT_USAGE;
 
   setlocale (LC_ALL, "");
+  vma_log_init ();
   fuse_set_log_func (on_fuse_log);
   if (!vma_mount_options_parse (&options, argv, &error))
     vma_log ("%s", error->message);

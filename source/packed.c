@@ -294,6 +294,11 @@ read_chunk (Packed *packed, guint8 *buffer, gsize size, guint64 offset, VmaReadH
 
   if (repair (packed, generation))
     return 0;
+  /* The chunk was found, and then cut away with others before it was read: it will come again. */
+  if (g_error_matches (local_error, VMA_ERROR, VMA_ERROR_INVALID)) {
+    g_usleep (1000);
+    return 0;
+  }
   g_propagate_error (error, g_steal_pointer (&local_error));
   return -1;
 }

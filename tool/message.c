@@ -12,11 +12,20 @@
 
 static char *name;
 
+/* GLib's messages: notes of the library that belong to no archive. */
+static void
+on_glib_log (const char *domain G_GNUC_UNUSED, GLogLevelFlags level G_GNUC_UNUSED,
+             const char *message, gpointer data G_GNUC_UNUSED)
+{
+  tool_error ("note: %s", message);
+}
+
 void
 tool_set_name (const char *argv0)
 {
   name = g_path_get_basename (argv0 != NULL ? argv0 : "vmatool");
   g_set_prgname (name);
+  g_log_set_handler (NULL, G_LOG_LEVEL_MESSAGE, on_glib_log, NULL);
 }
 
 const char *
