@@ -26,7 +26,7 @@ void synth_sum (guint8 *data, gsize size, gsize field);
 /* The content of a 4 KiB block of a disk. */
 void synth_block (guint32 seed, guint device, guint64 cluster, guint block, guint8 *out);
 
-/* How much of a long test to do: 1, or a fraction where a sanitizer or valgrind makes it slow. */
+/* How much of a long test to do: 1, or a fraction where a sanitizer, valgrind or an emulator is slow. */
 double synth_scale (void);
 
 /* --- headers ----------------------------------------------------------------------------------- */
