@@ -528,7 +528,7 @@ test_bare (void)
   gint64 took = g_get_monotonic_time () - start - v.fill_us;
   g_test_message ("%.2f million bare headers a second", (double) headers / (double) MAX (took, 1));
   g_assert_cmpfloat (per_cluster, <, 0.01);
-  g_assert_cmpint (took, <, 20000000);
+  g_assert_cmpint (took, <, 60000000); /* a machine that has much else to do, too */
 }
 
 int
