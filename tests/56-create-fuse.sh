@@ -181,7 +181,7 @@ for signal in TERM:143 KILL:137; do
     wait "$child" 2>/dev/null || status=$?
     same_text "${signal#*:}" "$status"
     if [ "$signal" = TERM:143 ]; then
-        same_text "vmatool: interrupted" "$(cat error)"
+        same_text "vmatool: interrupted" "$(sort -u error)"
         nothing_left
     else
         # What is left is nothing that could be taken for an archive.

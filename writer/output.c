@@ -229,6 +229,13 @@ vma_output_write_at (VmaOutput *output, struct iovec *iov, int n, guint64 offset
   return TRUE;
 }
 
+void
+vma_output_start_writeback (VmaOutput *output, guint64 offset, guint64 size)
+{
+  if (output->on_disk)
+    sync_file_range (output->fd, (off_t) offset, (off_t) size, SYNC_FILE_RANGE_WRITE);
+}
+
 gboolean
 vma_output_append (VmaOutput *output, const void *data, gsize size, GError **error)
 {

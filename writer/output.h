@@ -29,6 +29,12 @@ gboolean vma_output_write_at (VmaOutput *output, struct iovec *iov, int n, guint
                               GError **error);
 gboolean vma_output_append (VmaOutput *output, const void *data, gsize size, GError **error);
 
+/*
+ * The medium may begin with what stands there: it will have to be waited for at the end, and until then
+ * it would be idle.
+ */
+void vma_output_start_writeback (VmaOutput *output, guint64 offset, guint64 size);
+
 /* Reads back from a seekable output what was written.  Any thread. */
 gboolean vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint64 offset,
                              GError **error);

@@ -15,11 +15,15 @@
 
 #define BARE_MAX 256
 
+/* So much is written before the medium is told to begin with it. */
+#define WRITEBACK_STEP (32u * 1024u * 1024u)
+
 typedef struct {
   VmaSink base;
   VmaOutput *output;
   GBytes *header;
   _Atomic guint64 written;
+  _Atomic guint64 writeback; /* has begun for what stands before */
 
   pthread_mutex_t lock; /* of what follows */
   guint8 *bare;         /* n_bare headers that belong at bare_offset */
@@ -81,12 +85,24 @@ add_bare (FileSink *sink, const guint8 header[VMA_EXTENT_HEADER_SIZE], guint64 o
   return TRUE;
 }
 
+/* All before `offset` is given out, and nearly all is written: what is not, fsync() will bring. */
+static void
+start_writeback (FileSink *sink, guint64 offset)
+{
+  guint64 begun = atomic_load_explicit (&sink->writeback, memory_order_relaxed);
+
+  if (offset >= begun + WRITEBACK_STEP
+      && atomic_compare_exchange_strong (&sink->writeback, &begun, offset))
+    vma_output_start_writeback (sink->output, begun, offset - begun);
+}
+
 static gboolean
 file_seal (VmaSink *base, VmaSinkExtent *extent, const guint8 header[VMA_EXTENT_HEADER_SIZE],
            guint32 size, GError **error)
 {
   struct iovec iov = { .iov_base = (void *) header, .iov_len = VMA_EXTENT_HEADER_SIZE };
 
+  start_writeback ((FileSink *) base, extent->offset);
   if (size == VMA_EXTENT_HEADER_SIZE)
     return add_bare ((FileSink *) base, header, extent->offset, error);
   return write_at ((FileSink *) base, &iov, 1, extent->offset, error);
