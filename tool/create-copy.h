@@ -3,8 +3,9 @@
  * From disks to an archive: several threads read, and the archive is the same every time.
  *
  * The order of the archive depends on the number and sizes of the disks only.  Up to four disks take
- * turns, with 1 MiB each; the next disk takes the place of one that is finished.  A thread takes the next pieces of work (its ticket), reads, waits until it is the
- * ticket's turn to get places in the archive, and writes without waiting for anybody.
+ * turns, with 1 MiB each; when one is finished, the fourth after it takes its place.  A thread takes the
+ * next pieces of work (its ticket), reads, waits until it is the ticket's turn to get places in the
+ * archive, and writes without waiting for anybody.
  */
 #pragma once
 

@@ -9,8 +9,8 @@
  *              emptied and written at any place; all else takes bytes in order
  *   exec:CMD   the standard input of `sh -c CMD`, whose failure is ours
  *
- * Owns the descriptor and the child process.  write_at(), read_at() and cancel() may be called by any number of
- * threads; everything else by one at a time.
+ * Owns the descriptor and the child process.  write_at(), read_at() and cancel() may be called by any
+ * number of threads; everything else by one at a time.
  */
 #pragma once
 

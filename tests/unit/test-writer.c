@@ -398,9 +398,6 @@ test_threads_read_back (void)
   check_crowd (&options);
 }
 
-/* The uncompressed archive in a compressed one's frames, in order. */
-static GByteArray *unpack_zstd (GBytes *packed);
-
 static void
 test_threads_compressed (void)
 {
@@ -567,6 +564,7 @@ test_limits (void)
 
 /* --- compression ------------------------------------------------------------------------------- */
 
+/* The uncompressed archive in a compressed one's frames, one by one as the seek table has them. */
 static GByteArray *
 unpack_zstd (GBytes *packed)
 {
@@ -743,7 +741,7 @@ test_full (void)
   static const VmaCompression kinds[] = { VMA_COMPRESS_NONE, VMA_COMPRESS_ZSTD, VMA_COMPRESS_LZ4 };
 
   for (guint i = 0; i < G_N_ELEMENTS (kinds); i++) {
-    const VmaWriterOptions options = { .ctime = -1, .compression = kinds[i], .level = -0 };
+    const VmaWriterOptions options = { .ctime = -1, .compression = kinds[i], };
     g_autoptr (VmaWriter) writer = open_writer ("/dev/full", &options);
     guint64 before = vma_writer_written_bytes (writer);
     g_autoptr (GError) error = NULL;
