@@ -376,6 +376,8 @@ answer_read (const VmaRequest *request)
 static void
 reply_text (fuse_req_t req, GBytes *text, gsize size, off_t offset)
 {
+  /* With the reply in its hands the reader may close the file before we are back from sending it. */
+  g_autoptr (GBytes) held = g_bytes_ref (text);
   gsize total;
   const char *data = g_bytes_get_data (text, &total);
 

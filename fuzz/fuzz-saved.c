@@ -105,7 +105,8 @@ LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size)
                                  G_FILE_SET_CONTENTS_CONSISTENT, 0600, NULL))
     abort ();
   g_autoptr (GError) error = NULL;
-  g_autoptr (VmaIndex) index = vma_saved_index_load (path, &key, fuzz_header (), &error);
+  gboolean partial;
+  g_autoptr (VmaIndex) index = vma_saved_index_load (path, &key, fuzz_header (), &partial, &error);
   if ((index == NULL) != (error != NULL))
     abort ();
   vma_saved_index_verify (path, NULL);

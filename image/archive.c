@@ -91,31 +91,36 @@ read_header (VmaSource *source, GError **error)
   return vma_header_parse (bytes->data, bytes->len, error);
 }
 
-/* An index as the cache has it, finished; NULL where there is none that can be used. */
+/* An index as the cache has it, finished or to be gone on with; NULL where there is none to be used. */
 static VmaIndex *
 load_index (VmaArchive *archive)
 {
   g_autoptr (GError) error = NULL;
+  gboolean partial = FALSE;
 
-  /* A compressed file without all its checkpoints needs a pass anyway, which brings the index too. */
-  if (archive->index_path == NULL || vma_source_size (archive->source) == VMA_SIZE_UNKNOWN)
+  if (archive->index_path == NULL)
     return NULL;
-  VmaIndex *index
-      = vma_saved_index_load (archive->index_path, &archive->key, archive->header, &error);
+  g_autoptr (VmaIndex) index = vma_saved_index_load (archive->index_path, &archive->key,
+                                                     archive->header, &partial, &error);
   if (index == NULL) {
     if (error != NULL)
       report_note (archive, error->message, "scanning the archive again");
     return NULL;
   }
+  /* A compressed file without all its checkpoints needs a pass anyway, which brings the index too. */
+  if (!partial && vma_source_size (archive->source) == VMA_SIZE_UNKNOWN)
+    return NULL;
+
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
+  archive->loaded = !partial;
   if (damage->len > 0 && !archive->salvage) {
     const VmaDamage *first = g_ptr_array_index (damage, 0);
     g_autoptr (GError) failure
         = g_error_new_literal (VMA_ERROR, VMA_ERROR_DAMAGED, first->reason);
     vma_index_fail (index, failure);
-  } else
+  } else if (!partial)
     vma_index_complete (index, !archive->salvage, NULL);
-  return index;
+  return g_steal_pointer (&index);
 }
 
 VmaArchive *
@@ -160,7 +165,6 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     archive->index_path = vma_saved_index_path (options->cache_dir, &archive->key);
   }
   VmaIndex *index = load_index (archive);
-  archive->loaded = index != NULL;
   if (index == NULL)
     index = vma_index_new (archive->header, error);
   if (index == NULL) {
@@ -203,15 +207,19 @@ vma_archive_free (VmaArchive *archive)
   g_free (archive);
 }
 
+/* An interrupted scan's maps are kept up to this size: somebody waits for us to end. */
+#define PARTIAL_MAX (64u * 1024u * 1024u)
+
 static void
 store_index (VmaArchive *archive, VmaIndex *index)
 {
   g_autoptr (GError) error = NULL;
 
-  if (archive->index_path == NULL)
+  if (archive->index_path == NULL
+      || (vma_index_state (index) != VMA_INDEX_COMPLETE && vma_index_memory (index) > PARTIAL_MAX))
     return;
-  if (!vma_saved_index_store (archive->index_path, &archive->key, archive->header, index,
-                              archive->cancel, &error)
+  if (!vma_saved_index_store (archive->index_path, &archive->key, archive->header, index, NULL,
+                              &error)
       && !g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
     report_note (archive, error->message, "the next use will scan again (see --index-cache)");
 }
@@ -244,9 +252,11 @@ scan_thread (void *data)
   VmaIndex *index = vma_archive_index (archive);
   g_autoptr (VmaScanner) scanner = vma_archive_scanner_new (archive);
 
-  if (vma_scanner_run (scanner, archive->cancel, NULL))
+  g_autoptr (GError) failure = NULL;
+  gboolean complete = vma_scanner_run (scanner, archive->cancel, &failure);
+  if (complete || g_error_matches (failure, VMA_ERROR, VMA_ERROR_CANCELLED))
     store_index (archive, index);
-  else {
+  if (!complete) {
     VMA_LOCK (&archive->lock);
     report_failure (archive);
   }

@@ -306,14 +306,32 @@ page_pack (VmaMap *map, guint32 page)
   dense_retire (map, dense, SPARE_MAX);
 }
 
+/* The clusters of a page that are not missing. */
+static guint16
+count_set (VmaMap *map, guint32 page)
+{
+  guint64 start = (guint64) page * VMA_PAGE_CLUSTERS, stop = start + page_length (map, page), end;
+  guint n = 0;
+
+  for (guint64 cluster = start; cluster < stop; cluster = end)
+    if (vma_map_get_run (map, cluster, &end) != VMA_ENTRY_MISSING)
+      n += (guint) (end - cluster);
+  return (guint16) n;
+}
+
 /* The page's dense form, made or brought back where there is none. */
 static DenseEntry *
 page_open (VmaMap *map, guint32 page)
 {
-  guintptr word = atomic_load_explicit (&map->words[page], memory_order_relaxed);
+  guintptr word = atomic_load_explicit (&map->words[page], memory_order_acquire);
   DenseEntry *dense;
   g_autofree VmaEntry *old = NULL;
 
+  if (kind_of (word) == KIND_STORED) {
+    page_load (map, page);
+    word = atomic_load_explicit (&map->words[page], memory_order_acquire);
+    map->page_set[page] = count_set (map, page);
+  }
   if (kind_of (word) == KIND_DENSE)
     return pointer_of (word);
 

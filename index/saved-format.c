@@ -155,6 +155,7 @@ saved_meta_write (const SavedMeta *meta)
   GByteArray *out = g_byte_array_new ();
   guint n_devices = 0;
 
+  put_u32 (out, meta->partial ? 1 : 0);
   put_u64 (out, meta->counts.extents);
   put_u64 (out, meta->counts.bare_extents);
   put_u64 (out, meta->counts.end);
@@ -267,6 +268,7 @@ saved_meta_read (const guint8 *bytes, gsize size)
   g_autoptr (SavedMeta) meta = saved_meta_new ();
   Reader reader = { .at = bytes, .left = size };
 
+  meta->partial = get_u32 (&reader) != 0;
   meta->counts.extents = get_u64 (&reader);
   meta->counts.bare_extents = get_u64 (&reader);
   meta->counts.end = get_u64 (&reader);

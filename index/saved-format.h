@@ -8,7 +8,7 @@
 
 #include "index/saved.h"
 
-#define SAVED_MAGIC       "VMAFSIX1"
+#define SAVED_MAGIC       "VMAFSIX2"
 #define SAVED_HEADER_SIZE 112u
 
 typedef struct {
@@ -47,6 +47,7 @@ typedef struct {
 
 /* The table of a whole index.  `damage` holds VmaDamage *. */
 typedef struct {
+  gboolean partial; /* the scan was interrupted: it goes on at counts.end */
   VmaIndexCounts counts;
   GPtrArray *damage;
   SavedDevice devices[VMA_MAX_DEVICES];

@@ -162,6 +162,23 @@ read_page (int fd, const SavedPage *page, VmaEntry *entries)
          && saved_page_unpack (stored, page->size, entries);
 }
 
+/* Whether all pages are as they were stored. */
+static gboolean
+check_pages (Backing *backing, GError **error)
+{
+  g_autofree VmaEntry *entries = g_new (VmaEntry, VMA_PAGE_CLUSTERS);
+
+  for (guint id = 0; id < VMA_MAX_DEVICES; id++) {
+    GArray *pages = backing->meta->devices[id].pages;
+    for (guint i = 0; pages != NULL && i < pages->len; i++) {
+      const SavedPage *page = &g_array_index (pages, SavedPage, i);
+      if (page->size > 0 && !read_page (backing->fd, page, entries))
+        return damaged (error);
+    }
+  }
+  return TRUE;
+}
+
 /* VmaMapLoad */
 static gboolean
 load_page (gpointer data, guint32 page, VmaEntry *entries)
@@ -220,7 +237,7 @@ keys_equal (const VmaIndexKey *a, const VmaIndexKey *b)
 
 VmaIndex *
 vma_saved_index_load (const char *path, const VmaIndexKey *key, const VmaHeader *header,
-                      GError **error)
+                      gboolean *partial, GError **error)
 {
   int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
@@ -241,6 +258,9 @@ vma_saved_index_load (const char *path, const VmaIndexKey *key, const VmaHeader 
   }
   backing->meta = read_meta (fd, &saved, error);
   if (backing->meta == NULL)
+    return NULL;
+  *partial = backing->meta->partial;
+  if (*partial && !check_pages (backing, error))
     return NULL;
 
   g_autoptr (VmaIndex) index = vma_index_new (header, error);
@@ -292,7 +312,6 @@ gboolean
 vma_saved_index_verify (const char *path, GError **error)
 {
   g_autoptr (Backing) backing = g_atomic_rc_box_new0 (Backing);
-  g_autofree VmaEntry *entries = g_new (VmaEntry, VMA_PAGE_CLUSTERS);
   SavedHeader header;
 
   backing->fd = open (path, O_RDONLY | O_CLOEXEC);
@@ -303,17 +322,7 @@ vma_saved_index_verify (const char *path, GError **error)
   if (!read_header (backing->fd, &header, error))
     return FALSE;
   backing->meta = read_meta (backing->fd, &header, error);
-  if (backing->meta == NULL)
-    return FALSE;
-  for (guint id = 0; id < VMA_MAX_DEVICES; id++) {
-    GArray *pages = backing->meta->devices[id].pages;
-    for (guint i = 0; pages != NULL && i < pages->len; i++) {
-      const SavedPage *page = &g_array_index (pages, SavedPage, i);
-      if (page->size > 0 && !read_page (backing->fd, page, entries))
-        return damaged (error);
-    }
-  }
-  return TRUE;
+  return backing->meta != NULL && check_pages (backing, error);
 }
 
 /* --- storing ----------------------------------------------------------------------------------- */
@@ -412,6 +421,7 @@ store_all (Writer *writer, const VmaIndexKey *key, const VmaHeader *header, VmaI
   SavedHeader saved = { .key = *key };
 
   writer->position = SAVED_HEADER_SIZE;
+  meta->partial = vma_index_state (index) != VMA_INDEX_COMPLETE;
   vma_index_get_counts (index, &meta->counts);
   g_ptr_array_unref (meta->damage);
   meta->damage = vma_index_dup_damage (index);

@@ -30,14 +30,18 @@ char *vma_saved_index_default_dir (void);
 char *vma_saved_index_path (const char *dir, const VmaIndexKey *key);
 
 /*
- * Loads a saved index; its pages are read when they are touched.  The result is BUILDING still, and
- * the caller completes it.  NULL without an error where there is none; NULL with an error that says
+ * Loads a saved index; its pages are read when they are touched.  The result is BUILDING still: the
+ * caller completes it, or, where *partial is set because the scan was interrupted, lets a scanner go on
+ * with it.  All pages of a partial one were checked.  NULL without an error where there is none; NULL with an error that says
  * what is wrong (stale, damaged) otherwise.
  */
 VmaIndex *vma_saved_index_load (const char *path, const VmaIndexKey *key, const VmaHeader *header,
-                                GError **error);
+                                gboolean *partial, GError **error);
 
-/* Stores a finished index; makes the directory where needed.  Nothing is left behind on an error. */
+/*
+ * Stores an index that is COMPLETE, or what an interrupted scan has found, which nobody goes on filling
+ * meanwhile.  Makes the directory where needed.  Nothing is left behind on an error.
+ */
 gboolean vma_saved_index_store (const char *path, const VmaIndexKey *key, const VmaHeader *header,
                                 VmaIndex *index, GCancellable *cancellable, GError **error);
 

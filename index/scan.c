@@ -56,7 +56,10 @@ vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index, gb
   scanner->header = header;
   scanner->index = index;
   scanner->salvage = salvage;
-  scanner->position = header->size;
+  /* Behind what an earlier scan has left in the index; in a new one, behind the header. */
+  VmaIndexCounts counts;
+  vma_index_get_counts (index, &counts);
+  scanner->position = counts.end;
   scanner->window = g_malloc0 (WINDOW_MAX);
   scanner->want = VMA_EXTENT_HEADER_SIZE;
   if (salvage)

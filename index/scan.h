@@ -19,7 +19,7 @@
 
 typedef struct VmaScanner VmaScanner;
 
-/* Borrows its arguments, which must outlive it.  Salvage needs a source that is not sequential. */
+/* Borrows its arguments, which must outlive it.  Goes on where the index ends (vma_index_get_counts()).  Salvage needs a source that is not sequential. */
 VmaScanner *vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index,
                              gboolean salvage);
 void vma_scanner_free (VmaScanner *scanner);

@@ -89,21 +89,19 @@ def sanitizer_reports(folder):
     text = ""
     for path in glob.glob(os.path.join(folder, "sanitizer.*")):
         with open(path, errors="replace") as f:
-            text += f.read()
+            report = f.read()
+        # libfuse cancels its idle threads in the middle of a read that ThreadSanitizer was told to
+        # ignore, and it then misses the end of that.  Such a report tells of nothing else.
+        if "finished with ignores enabled" in report and "WARNING:" not in report:
+            continue
+        text += report
     return text
 
 
-def folder_for_much():
-    """
-    For archives of a million scattered pieces: a file system on a disk with online discard takes
-    minutes to delete such a file.
-    """
-    shm = "/dev/shm"
-    if os.access(shm, os.W_OK):
-        free = os.statvfs(shm)
-        if free.f_bavail * free.f_frsize > 3 << 30:
-            return tempfile.mkdtemp(prefix="vmafs-test.", dir=shm)
-    return tempfile.mkdtemp(prefix="vmafs-test.")
+def default_signals():
+    """Whoever started us in the background may ignore these; the tests are about them."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def environment(args, folder, much):
@@ -127,7 +125,7 @@ def run_one(test, args):
         start = time.monotonic()
         process = subprocess.Popen([test.path], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                    cwd=folder, env=environment(args, folder, much),
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=default_signals)
         limit = test.timeout * (4 if args.variant != "plain" else 1)
         try:
             status = process.wait(limit)

@@ -108,7 +108,9 @@ store (Fixture *f)
 static VmaIndex *
 load (const Fixture *f, GError **error)
 {
-  return vma_saved_index_load (f->path, &f->key, f->header, error);
+  gboolean partial;
+
+  return vma_saved_index_load (f->path, &f->key, f->header, &partial, error);
 }
 
 static guint
@@ -152,6 +154,46 @@ check_equal (const Fixture *f, VmaIndex *loaded, gboolean may_lose)
 }
 
 /* --- storing and loading ----------------------------------------------------------------------- */
+
+/* A scan that is interrupted after every n-th extent, saved, loaded and gone on with, ends the same. */
+static void
+test_resume (Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+  const GByteArray *b = f->archive->bytes;
+
+  for (guint stop_after = 1; stop_after < 8; stop_after++) {
+    g_autoptr (VmaIndex) index = vma_index_new (f->header, NULL);
+    gboolean more = TRUE;
+
+    for (guint rounds = 0; more; rounds++) {
+      g_autoptr (SynthSource) source = synth_source_new (b->data, b->len);
+      g_autoptr (VmaScanner) scanner
+          = vma_scanner_new (synth_source_base (source), f->header, index, FALSE);
+      g_autoptr (GError) error = NULL;
+      const VmaExtent *extent;
+      guint64 offset;
+
+      g_assert_cmpuint (rounds, <, 10000);
+      for (guint i = 0; more && i <= stop_after; i++) {
+        int result = vma_scanner_next (scanner, &extent, &offset, NULL, &error);
+        g_assert_no_error (error);
+        more = result > 0;
+      }
+      if (!more)
+        break;
+      vma_saved_index_store (f->path, &f->key, f->header, index, NULL, &error);
+      g_assert_no_error (error);
+      gboolean partial = FALSE;
+      VmaIndex *loaded = vma_saved_index_load (f->path, &f->key, f->header, &partial, &error);
+      g_assert_no_error (error);
+      g_assert_true (partial);
+      vma_index_free (index);
+      index = loaded;
+    }
+    g_assert_true (vma_index_complete (index, TRUE, NULL));
+    g_assert_cmpuint (check_equal (f, index, FALSE), ==, 0);
+  }
+}
 
 static void
 test_round_trip (Fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -283,7 +325,8 @@ test_other_devices (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   synth_header_device (builder, 254, "x", 512);
   g_autoptr (GByteArray) bytes = synth_header_bytes (builder);
   g_autoptr (VmaHeader) header = vma_header_parse (bytes->data, bytes->len, NULL);
-  g_assert_null (vma_saved_index_load (f->path, &f->key, header, &error));
+  gboolean partial;
+  g_assert_null (vma_saved_index_load (f->path, &f->key, header, &partial, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_DAMAGED);
 }
 
@@ -616,6 +659,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
 #define ADD(name, function) g_test_add (name, Fixture, NULL, setup, function, teardown)
   ADD ("/saved/round-trip", test_round_trip);
+  ADD ("/saved/resume", test_resume);
   g_test_add_func ("/saved/pages", test_pages);
   ADD ("/saved/stale", test_stale);
   ADD ("/saved/other-devices", test_other_devices);
