@@ -506,7 +506,9 @@ vma_index_add_broken_extent (VmaIndex *index, const VmaExtent *extent, guint64 o
     guint64 slot_end
         = offset + slot->offset + (guint64) vma_mask_blocks (slot->mask) * VMA_BLOCK_SIZE;
 
-    if (slot_end <= end && find_unfit (index, slot, 1, &vmstate_next, &cluster) == NULL)
+    /* That a cluster is zero stands in the header itself. */
+    if ((slot->mask == 0 || slot_end <= end)
+        && find_unfit (index, slot, 1, &vmstate_next, &cluster) == NULL)
       add_run (index, slot, 1, offset);
     else
       spoil_slot (index, slot);

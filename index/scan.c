@@ -249,25 +249,40 @@ find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
 /*
  * Whether the place where a header must be holds what is left of one: its magic or uuid, nothing that can be
  * read, or, where just this one header is gone by the distance to the next, a constant
- * (a sector wiped).  Anything else there may be the held extent's own data, moved.
+ * (a sector wiped) that begins right there.  Anything else there may be the held extent's own data, moved.
  */
 static gboolean
 was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *cancellable)
 {
-  guint8 bytes[VMA_EXTENT_HEADER_SIZE];
-  gssize got = vma_source_pread (scanner->source, bytes, sizeof bytes, expected, VMA_READ_INDEX,
+  guint8 bytes[1 + VMA_EXTENT_HEADER_SIZE]; /* and the last byte before it */
+  const guint8 *header = bytes + 1;
+  gssize got = vma_source_pread (scanner->source, bytes, sizeof bytes, expected - 1, VMA_READ_INDEX,
                                  cancellable, NULL);
 
   if (got < 0)
     return TRUE;
   if (got < (gssize) sizeof bytes)
     return FALSE;
-  if (memcmp (bytes, "VMAE", 4) == 0
-      || memcmp (bytes + VMA_EXTENT_OFF_UUID, scanner->header->uuid, VMA_UUID_SIZE) == 0)
+  if (memcmp (header, "VMAE", 4) == 0
+      || memcmp (header + VMA_EXTENT_OFF_UUID, scanner->header->uuid, VMA_UUID_SIZE) == 0)
     return TRUE;
   return found - expected <= VMA_EXTENT_MAX_SIZE
          && (found - expected) % VMA_BLOCK_SIZE == VMA_EXTENT_HEADER_SIZE
-         && memcmp (bytes, bytes + 1, sizeof bytes - 1) == 0;
+         && memcmp (header, header + 1, VMA_EXTENT_HEADER_SIZE - 1) == 0 && bytes[0] != bytes[1];
+}
+
+/* Clusters that are nowhere, if the held extent is the last. */
+static guint64
+missing_at_end (const VmaScanner *scanner)
+{
+  guint64 missing = 0;
+
+  for (guint i = 0; i < scanner->header->devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (scanner->header->devices, i);
+    if (!device->is_vmstate)
+      missing += vma_index_missing (scanner->index, device->id);
+  }
+  return missing - MIN (missing, scanner->extent.n_slots);
 }
 
 /*
@@ -363,6 +378,30 @@ cut_off (VmaScanner *scanner, guint64 size, GCancellable *cancellable, GError **
   return step == AT_EXTENT ? AT_DAMAGE : step;
 }
 
+/*
+ * The last extent ends where the archive does, but clusters are missing: perhaps just as many bytes were
+ * lost inside it as the extents behind it had.  Then there is a header among its data.
+ */
+static Step
+check_last (VmaScanner *scanner, guint64 size, GCancellable *cancellable, GError **error)
+{
+  g_autoptr (GError) damage = NULL;
+  guint64 found
+      = find_next_header (scanner, scanner->offset + VMA_EXTENT_HEADER_SIZE, cancellable);
+
+  if (found >= size) {
+    if (!g_cancellable_is_cancelled (cancellable)) {
+      commit_held (scanner);
+      return AT_END;
+    }
+    g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+    return AT_FAILURE;
+  }
+  damaged_at (scanner->offset, &damage, "bytes were lost inside it");
+  Step step = step_over_damage (scanner, &damage, cancellable, error);
+  return step == AT_EXTENT ? AT_DAMAGE : step;
+}
+
 /* One step along the chain; AT_DAMAGE means that damage was noted and the next step may be taken. */
 static Step
 scanner_step (VmaScanner *scanner, GCancellable *cancellable, GError **error)
@@ -384,6 +423,9 @@ scanner_step (VmaScanner *scanner, GCancellable *cancellable, GError **error)
   if (step == AT_END) {
     if (scanner->position > size)
       return scanner->held ? cut_off (scanner, size, cancellable, error) : AT_END;
+    if (scanner->held && missing_at_end (scanner) > 0
+        && !vma_source_is_sequential (scanner->source))
+      return check_last (scanner, size, cancellable, error);
     commit_held (scanner);
     return AT_END;
   }

@@ -9,6 +9,7 @@
 #include "source/packed.h"
 #include "source/source-impl.h"
 #include "source/zstd/codec.h"
+#include "tests/unit/synth.h"
 #include "vma/error.h"
 
 #include <fcntl.h>
@@ -413,7 +414,9 @@ main (int argc, char **argv)
   directory = g_dir_make_tmp ("vma-packed-XXXXXX", &error);
   g_assert_no_error (error);
   make_plain ();
-  for (guint i = 0; i < G_N_ELEMENTS (cases); i++) {
+  /* Under sanitizers and emulators some of the kinds must do. */
+  guint step = synth_scale () < 1 ? 4 : 1;
+  for (guint i = 0; i < G_N_ELEMENTS (cases); i += step) {
     const struct {
       const char *name;
       GTestDataFunc test;

@@ -120,6 +120,19 @@ listed_by (const SynthArchive *archive, guint e)
   return listed;
 }
 
+/* Of these, the ones with data: that a cluster is zero stands in the header, whatever became of the data. */
+static guint
+stored_by (const SynthArchive *archive, guint e)
+{
+  guint stored = 0;
+
+  for (guint i = 0; i < 59; i++) {
+    const guint8 *slot = archive->bytes->data + synth_archive_extent (archive, e) + 40 + 8 * i;
+    stored += slot[3] != 0 && (slot[0] != 0 || slot[1] != 0);
+  }
+  return stored;
+}
+
 /* --- sound ------------------------------------------------------------------------------------- */
 
 static void
@@ -416,9 +429,6 @@ check_shifts (gboolean insert)
 
         if (start >= end || (!insert && n > end - start))
           continue;
-        /* The archive would end just where this extent seems to. */
-        if (!insert && n == b->len - end)
-          continue;
         gsize room = insert ? end - start : end - start - n + 1;
         gsize at = start + (gsize) (g_rand_double (rand) * (double) room);
         /*
@@ -430,7 +440,7 @@ check_shifts (gboolean insert)
         g_assert_error (strict.error, VMA_ERROR, VMA_ERROR_DAMAGED);
         g_auto (Result) salvaged = scan_bytes (archive, bytes->data, bytes->len, TRUE);
         g_assert_no_error (salvaged.error);
-        g_assert_cmpuint (salvaged.lost, ==, listed_by (archive, e));
+        g_assert_cmpuint (salvaged.lost, ==, stored_by (archive, e));
       }
   }
 }
