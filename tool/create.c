@@ -10,6 +10,7 @@
 #include "tool/options.h"
 #include "tool/progress.h"
 #include "tool/size.h"
+#include "tool/writer-options.h"
 #include "vma/error.h"
 #include "vma/header.h"
 
@@ -20,15 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uuid/uuid.h>
-
-#define MAX_THREADS 64
 
 typedef struct {
   gboolean verbose, as_json;
   char **configs, **drives;
-  char *compress, *speed, *uuid, *ctime;
-  int threads, slots;
+  char *speed;
+  ToolWriterArguments writer;
 } Options;
 
 /* What the options say, checked. */
@@ -50,83 +48,17 @@ typedef struct {
 
 /* --- the command line -------------------------------------------------------------------------- */
 
-/* "zstd", "zstd:19", "lz4:9", "none". */
-static gboolean
-parse_compression (const char *text, VmaWriterOptions *options)
-{
-  g_auto (GStrv) parts = g_strsplit (text, ":", 2);
-  gint64 level;
-
-  if (g_strcmp0 (parts[0], "zstd") == 0)
-    options->compression = VMA_COMPRESS_ZSTD;
-  else if (g_strcmp0 (parts[0], "lz4") == 0)
-    options->compression = VMA_COMPRESS_LZ4;
-  else if (strcmp (text, "none") == 0)
-    options->compression = VMA_COMPRESS_NONE;
-  else
-    return FALSE;
-  if (parts[1] == NULL)
-    return TRUE;
-  if (!g_ascii_string_to_signed (parts[1], 10, G_MININT, G_MAXINT, &level, NULL))
-    return FALSE;
-  options->level = (int) level;
-  return TRUE;
-}
-
-static gboolean
-is_file (const char *target)
-{
-  return strcmp (target, "-") != 0 && !g_str_has_prefix (target, "fd:")
-         && !g_str_has_prefix (target, "exec:");
-}
-
-/* The compression that a file's name promises.  FALSE where it is one we do not have. */
-static gboolean
-compression_of_name (const char *target, VmaWriterOptions *options)
-{
-  if (!is_file (target))
-    return TRUE;
-  if (g_str_has_suffix (target, ".zst"))
-    options->compression = VMA_COMPRESS_ZSTD;
-  else if (g_str_has_suffix (target, ".lz4"))
-    options->compression = VMA_COMPRESS_LZ4;
-  else
-    return !g_str_has_suffix (target, ".gz") && !g_str_has_suffix (target, ".lzo");
-  return TRUE;
-}
-
 /* TOOL_OK, or the mistake's status. */
 static int
 parse_settings (const char *command, const char *target, const Options *options, Settings *settings)
 {
-  gint64 ctime = -1;
+  g_autoptr (GError) error = NULL;
 
-  settings->writer.slots = (guint) options->slots;
-  settings->writer.threads = (guint) options->threads;
-  if (options->compress != NULL) {
-    if (!parse_compression (options->compress, &settings->writer))
-      return tool_usage_error (command, "--compress is zstd[:LEVEL], lz4[:LEVEL] or none, not '%s'",
-                               options->compress);
-  } else if (!compression_of_name (target, &settings->writer))
-    return tool_usage_error (command,
-                             "%s: use --compress, or 'exec:gzip >FILE' and the like for others than "
-                             "zstd and lz4",
-                             target);
-  if (options->threads < 0 || options->threads > MAX_THREADS)
-    return tool_usage_error (command, "--threads is 1..%u", MAX_THREADS);
-  if (options->slots != 0 && options->slots != 58 && options->slots != 59)
-    return tool_usage_error (command, "--slots is 58 or 59");
+  settings->writer.ctime = -1;
+  if (!tool_writer_options (&options->writer, target, settings->uuid, &settings->writer, &error))
+    return tool_usage_error (command, "%s", error->message);
   if (options->speed != NULL && !tool_parse_size (options->speed, &settings->speed))
     return tool_usage_error (command, "--speed: '%s' is no size", options->speed);
-  if (options->uuid != NULL) {
-    if (uuid_parse (options->uuid, settings->uuid) != 0)
-      return tool_usage_error (command, "--uuid: '%s' is none", options->uuid);
-    settings->writer.uuid = settings->uuid;
-  }
-  if (options->ctime != NULL
-      && !g_ascii_string_to_signed (options->ctime, 10, 0, G_MAXINT64, &ctime, NULL))
-    return tool_usage_error (command, "--ctime: '%s' are no seconds since 1970", options->ctime);
-  settings->writer.ctime = ctime;
   return TOOL_OK;
 }
 
@@ -442,18 +374,9 @@ tool_create (int argc, char **argv)
     { "drive", 'd', 0, G_OPTION_ARG_FILENAME_ARRAY, &options.drives,
       "Put in a disk image of this format", "format=F:NAME=PATH" },
     { "verbose", 'v', 0, G_OPTION_ARG_NONE, &options.verbose, "Print progress and a summary", NULL },
-    { "compress", 0, 0, G_OPTION_ARG_FILENAME, &options.compress,
-      "zstd[:LEVEL], lz4[:LEVEL], none (default: by TARGET's name)", "METHOD" },
-    { "threads", 0, 0, G_OPTION_ARG_INT, &options.threads,
-      "Threads that compress (default: one a processor)", "N" },
     { "speed", 0, 0, G_OPTION_ARG_FILENAME, &options.speed, "Read at most so much a second",
       "BYTES" },
-    { "uuid", 0, 0, G_OPTION_ARG_FILENAME, &options.uuid, "The archive's uuid (default: random)",
-      "UUID" },
-    { "ctime", 0, 0, G_OPTION_ARG_FILENAME, &options.ctime,
-      "The archive's time, in seconds since 1970 (default: now)", "SECONDS" },
-    { "slots", 0, 0, G_OPTION_ARG_INT, &options.slots,
-      "Clusters in an extent: 59, or 58 as the reference tool has it", "N" },
+    TOOL_WRITER_OPTIONS (&options.writer),
     { "json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "Print the result as JSON", NULL },
     { NULL, 0, 0, 0, NULL, NULL, NULL },
   };
@@ -472,9 +395,7 @@ tool_create (int argc, char **argv)
     status = check_and_create (argv[0], arguments, &options);
   g_strfreev (options.configs);
   g_strfreev (options.drives);
-  g_free (options.compress);
   g_free (options.speed);
-  g_free (options.uuid);
-  g_free (options.ctime);
+  tool_writer_arguments_clear (&options.writer);
   return status;
 }

@@ -15,6 +15,7 @@
 #include "tool/writer-options.h"
 #include "vma/error.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -236,6 +237,7 @@ tool_repack (int argc, char **argv)
   if (options.drives != NULL && options.drop != NULL)
     return tool_usage_error (argv[0], "either -d or --drop");
   tool_interrupt_start ();
+  signal (SIGPIPE, SIG_IGN); /* an error of a write is enough */
   if (run (arguments[0], arguments[1], &options, keep, &error))
     return TOOL_OK;
   tool_progress_end ();

@@ -15,14 +15,15 @@ typedef struct {
 
 #define TOOL_WRITER_OPTIONS(arguments)                                                             \
   { "compress", 0, 0, G_OPTION_ARG_FILENAME, &(arguments)->compress,                               \
-    "How it is compressed (default: by the target's name)", "none|zstd[:LEVEL]|lz4[:LEVEL]" },     \
+    "zstd[:LEVEL], lz4[:LEVEL], none (default: by TARGET's name)", "METHOD" },                     \
   { "threads", 0, 0, G_OPTION_ARG_INT, &(arguments)->threads,                                      \
     "Threads that compress (default: one a processor)", "N" },                                     \
+  { "uuid", 0, 0, G_OPTION_ARG_FILENAME, &(arguments)->uuid,                                       \
+    "The archive's uuid (default: random)", "UUID" },                                              \
+  { "ctime", 0, 0, G_OPTION_ARG_FILENAME, &(arguments)->ctime,                                     \
+    "The archive's time, in seconds since 1970", "SECONDS" },                                      \
   { "slots", 0, 0, G_OPTION_ARG_INT, &(arguments)->slots,                                          \
-    "Clusters an extent holds at most (default: 59; the reference writes 58)", "N" },              \
-  { "uuid", 0, 0, G_OPTION_ARG_FILENAME, &(arguments)->uuid, "The archive's uuid", "UUID" },       \
-  { "ctime", 0, 0, G_OPTION_ARG_FILENAME, &(arguments)->ctime, "The archive's time",               \
-    "SECONDS" }
+    "Clusters in an extent: 59, or 58 as the reference tool has it", "N" }
 
 /*
  * Fills *options; `uuid` gets the uuid and must live as long as they do.  Fields that the command line
