@@ -31,6 +31,13 @@ def _io(pid):
         return {name: int(value) for name, value in (line.split(": ") for line in f)}
 
 
+def _cpu(pid):
+    """Seconds of processor time, of all threads."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        fields = f.read().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _evict(bench, archive):
     inputs.evict(archive)
     if bench.drop_caches:
@@ -49,7 +56,8 @@ def _scan(bench, archive, cold=False):
         status = mounts.status(mnt)
         io = _io(status["pid"])
         rss, anonymous = _rss(status["pid"])
-    return {"seconds": took, "index": status["index"]["memory"], "rss": rss,
+        cpu = _cpu(status["pid"])
+    return {"seconds": took, "cpu": cpu, "index": status["index"]["memory"], "rss": rss,
             "anonymous": anonymous, "asked": io["rchar"], "from_disk": io["read_bytes"]}
 
 
@@ -101,6 +109,7 @@ def _in_order(bench, scale):
                        bench.runs, lambda text: bench.note(f"scan {text}"))
         raw["warm"] = s
         rows.append(row("scan, warm, per TB", _of(s["whole"], "seconds", scale), "s", at_most=0.7))
+        rows.append(row("scan, warm, per TB, processor time", _of(s["whole"], "cpu", scale), "s"))
         rows.append(ratio("scan: 4 x as much takes", _of(s["whole"], "seconds"),
                           _of(s["quarter"], "seconds")))
         rows.append(row("index, in order", _of(s["whole"], "index", clusters), "bytes a cluster",
@@ -157,6 +166,8 @@ def _empty(bench, scale):
         samples = [_scan(bench, archive) for _ in range(bench.runs)]
     return [
         row("bare headers", [count / s["seconds"] / 1e6 for s in samples], "M/s", at_least=1),
+        row("bare headers, per second of processor time",
+            [count / max(s["cpu"], 0.01) / 1e6 for s in samples], "M"),
         row("empty disk, index, per TiB", _of(samples, "seconds", scale), "s", at_most=1.2),
         row("index of an empty disk", _of(samples, "index", size / CLUSTER), "bytes a cluster",
             at_most=0.5),

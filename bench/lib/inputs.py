@@ -6,6 +6,7 @@ The archives come from tests/lib/vmagen.py's header and extents, which know noth
 that are measured.
 """
 
+import array
 import os
 import random
 import shutil
@@ -78,7 +79,7 @@ def headers(path, size, shuffled=False):
     uuid, header = _header(clusters * CLUSTER)
     order = range(clusters)
     if shuffled:
-        order = list(order)
+        order = array.array("I", order)
         random.Random(1).shuffle(order)
     with open(path, "wb", buffering=0) as out:
         out.write(header)
