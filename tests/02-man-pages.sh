@@ -19,6 +19,6 @@ for option in uid= gid= mode= allow_other salvage ready_fd= direct_io index-cach
     grep -qF -- "$option" vmafs.txt || fail "vmafs(1) does not tell of $option"
 done
 mandoc -T utf8 "${pages[1]}" | sed 's|.\x08||g' >vmatool.txt
-for command in list config verify extract map info index; do
+for command in list config verify extract create repack diff map info index; do
     grep -qw -- "$command" vmatool.txt || fail "vmatool(1) does not tell of $command"
 done
