@@ -414,8 +414,8 @@ main (int argc, char **argv)
   directory = g_dir_make_tmp ("vma-packed-XXXXXX", &error);
   g_assert_no_error (error);
   make_plain ();
-  /* Under sanitizers and emulators some of the kinds must do. */
-  guint step = synth_scale () < 1 ? 4 : 1;
+  /* All kinds with -m slow; else some of them must do, and fewer under sanitizers and emulators. */
+  guint step = g_test_slow () ? 1 : synth_scale () < 1 ? 4 : 2;
   for (guint i = 0; i < G_N_ELEMENTS (cases); i += step) {
     const struct {
       const char *name;
