@@ -107,6 +107,15 @@ def test_small_limits():
     check_mount("d.vma.zst", "-o", "direct_io", "--index-cache=none")
 
 
+def test_memory_limit():
+    """A window of 128 MiB, which a pipe's reader cannot know to be too large for what comes."""
+    shell("zstd --long=27 <a.vma >long.vma.zst")
+    result = tool("verify", "--memory-limit=16M", "long.vma.zst")
+    same(result.returncode, 1, "verify with too little memory")
+    check("memory limit" in result.stderr and result.stderr.count("\n") == 1, result.stderr)
+    same(tool("verify", "--memory-limit=1G", "long.vma.zst").returncode, 0, "with enough")
+
+
 def test_truncated():
     for suffix, command in (("zst", "zstd -3"), ("gz", "gzip"), ("lzo", "lzop"), ("lz4", "lz4")):
         shell(f"{command} -c a.vma | head -c -200000 >t.vma.{suffix}")

@@ -5,11 +5,25 @@
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/progress.h"
+#include "tool/size.h"
 #include "vma/error.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+static guint64 memory_limit; /* 0: the default */
+
+gboolean
+tool_set_memory_limit (const char *option, const char *value, gpointer data G_GNUC_UNUSED,
+                       GError **error)
+{
+  if (tool_parse_size (value, &memory_limit) && memory_limit >= 1024 * 1024)
+    return TRUE;
+  g_set_error (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+               "%s: '%s' is not a size of 1M or more", option, value);
+  return FALSE;
+}
 
 char *
 tool_cache_dir (const char *option)
@@ -23,7 +37,10 @@ VmaArchive *
 tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error)
 {
   const VmaArchiveOptions options
-      = { .salvage = salvage, .cache_dir = cache_dir, .report = tool_report };
+      = { .salvage = salvage,
+          .cache_dir = cache_dir,
+          .memory_limit = memory_limit,
+          .report = tool_report };
 
   return vma_archive_open (path, &options, error);
 }

@@ -6,12 +6,16 @@
 
 #include "image/archive.h"
 
-/* The option --index-cache, into a char *.  Free it with g_free(). */
+/* The options --index-cache, into a char * to be freed with g_free(), and --memory-limit. */
 #define TOOL_INDEX_CACHE_OPTION(variable)                                                          \
-  {                                                                                                \
-    "index-cache", 0, 0, G_OPTION_ARG_FILENAME, (variable),                                        \
-        "Where saved indexes are kept; none: nowhere", "DIR|none"                                  \
-  }
+  { "index-cache", 0, 0, G_OPTION_ARG_FILENAME, (variable),                                        \
+    "Where saved indexes are kept; none: nowhere", "DIR|none" },                                   \
+  { "memory-limit", 0, 0, G_OPTION_ARG_CALLBACK, (gpointer) tool_set_memory_limit,                 \
+    "What one decoder may take (default: 1G)", "SIZE" }
+
+/* A GOptionArgFunc: how much memory decoding compressed archives may take, from now on. */
+gboolean tool_set_memory_limit (const char *option, const char *value, gpointer data,
+                                GError **error);
 
 /* The directory of saved indexes for that option: NULL for "none".  The caller frees it. */
 char *tool_cache_dir (const char *option);

@@ -24,7 +24,7 @@ vma_zstd_check_memory (guint64 bytes, guint64 window, const VmaCodecLimits *limi
   if (bytes <= limits->memory)
     return TRUE;
   g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
-               "a window of %" G_GUINT64_FORMAT " MiB takes more memory than allowed",
+               "a window of %" G_GUINT64_FORMAT " MiB takes more memory than the memory limit allows",
                window >> 20);
   return FALSE;
 }

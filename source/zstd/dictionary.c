@@ -64,7 +64,7 @@ vma_zstd_dictionary_new (const VmaZstdCheckpoint *checkpoint, guint64 memory, gs
 
   if (checkpoint->content > memory || checkpoint->unpacked > memory - checkpoint->content) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
-                 "a window of %" G_GUINT64_FORMAT " MiB takes more memory than allowed",
+                 "a window of %" G_GUINT64_FORMAT " MiB takes more memory than the memory limit allows",
                  checkpoint->window >> 20);
     return NULL;
   }
