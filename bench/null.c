@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * null SIZE MOUNTPOINT [direct_io]: the limit of FUSE.
+ * null SIZE MOUNTPOINT [direct_io] [FILE]: the limit of FUSE.
  *
  * Shows one file, disk.raw, and answers every read of it with zeros from memory, with the settings of
- * fuse/fs.c and fuse/main.c: whatever vmafs loses against it is our own doing.  Stays in the
- * foreground.  The caller sets the read-ahead of the mount.
+ * fuse/fs.c and fuse/main.c.  With FILE the answers are the bytes of that file, by one pread() each:
+ * whatever vmafs loses against that is our own doing.  Stays in the foreground.  The caller sets the read-ahead of the mount.
  */
 #define FUSE_USE_VERSION 314
 #include <fuse_lowlevel.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_READ (1024u * 1024u)
 #define FOREVER  86400.0
@@ -85,6 +87,9 @@ null_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
   fuse_reply_open (req, fi);
 }
 
+static int backing = -1; /* a file whose bytes are the answers, in place of zeros */
+static _Thread_local char *buffer;
+
 static void
 null_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
@@ -94,7 +99,19 @@ null_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fus
     size = 0;
   else if ((off_t) size > file_size - offset)
     size = (size_t) (file_size - offset);
-  fuse_reply_buf (req, zeros, size < MAX_READ ? size : MAX_READ);
+  size = size < MAX_READ ? size : MAX_READ;
+  if (backing < 0) {
+    fuse_reply_buf (req, zeros, size);
+    return;
+  }
+  /* As much as any driver must do that has its data in a file. */
+  if (buffer == NULL)
+    buffer = malloc (MAX_READ);
+  ssize_t got = buffer != NULL ? pread (backing, buffer, size, offset) : -1;
+  if (got < 0)
+    fuse_reply_err (req, EIO);
+  else
+    fuse_reply_buf (req, buffer, (size_t) got);
 }
 
 static const struct fuse_lowlevel_ops null_ops = {
@@ -125,17 +142,22 @@ serve (struct fuse_session *session, const char *mountpoint)
 int
 main (int argc, char **argv)
 {
-  if (argc < 3 || argc > 4 || (argc == 4 && strcmp (argv[3], "direct_io") != 0)) {
-    fprintf (stderr, "usage: null SIZE MOUNTPOINT [direct_io]\n");
+  for (int i = 3; i < argc; i++)
+    if (strcmp (argv[i], "direct_io") == 0)
+      direct_io = 1;
+    else if (backing >= 0 || (backing = open (argv[i], O_RDONLY)) < 0)
+      argc = 0;
+  if (argc < 3) {
+    fprintf (stderr, "usage: null SIZE MOUNTPOINT [direct_io] [FILE]\n");
     return 2;
   }
   file_size = (off_t) strtoll (argv[1], NULL, 10);
-  direct_io = argc == 4;
   memset (zeros, 1, sizeof zeros); /* zeros never written are one page of the kernel's, 256 times over */
   memset (zeros, 0, sizeof zeros);
 
-  char *args[] = { argv[0], "-o",
-                   "ro,nosuid,nodev,default_permissions,subtype=null,max_read=1048576", NULL };
+  char dash_o[] = "-o";
+  char options[] = "ro,nosuid,nodev,default_permissions,subtype=null,max_read=1048576";
+  char *args[] = { argv[0], dash_o, options, NULL };
   struct fuse_args fuse_args = FUSE_ARGS_INIT (3, args);
   struct fuse_session *session = fuse_session_new (&fuse_args, &null_ops, sizeof null_ops, NULL);
   fuse_opt_free_args (&fuse_args);
