@@ -23,6 +23,9 @@
 #define MAX_THREADS 4u
 #define MAX_PARKED 8u
 
+/* How often a read tries again while checkpoints are made anew, a millisecond or more apart. */
+#define MAX_STALLED 30000u
+
 /* What an index can be in a key of the chunk cache; the rest tells generations apart. */
 #define INDEX_BITS 48
 #define INDEX_MASK (((guint64) 1 << INDEX_BITS) - 1)
@@ -186,7 +189,7 @@ parked_new (Packed *packed, guint64 key, gsize size, GError **error)
     if (chunk == NULL && g_error_matches (local_error, VMA_ERROR, VMA_ERROR_DAMAGED))
       atomic_store (&packed->broken, key + 1);
     if (chunk != NULL)
-      g_set_error (&local_error, VMA_ERROR, VMA_ERROR_DAMAGED, "a saved checkpoint has changed");
+      g_set_error (&local_error, VMA_ERROR, VMA_ERROR_INVALID, "the chunk has another size now");
     g_propagate_error (error, g_steal_pointer (&local_error));
     return NULL;
   }
@@ -294,11 +297,9 @@ read_chunk (Packed *packed, guint8 *buffer, gsize size, guint64 offset, VmaReadH
 
   if (repair (packed, generation))
     return 0;
-  /* The chunk was found, and then cut away with others before it was read: it will come again. */
-  if (g_error_matches (local_error, VMA_ERROR, VMA_ERROR_INVALID)) {
-    g_usleep (1000);
+  /* The chunk was found, and then cut away or made anew before it was read: it will come again. */
+  if (g_error_matches (local_error, VMA_ERROR, VMA_ERROR_INVALID))
     return 0;
-  }
   g_propagate_error (error, g_steal_pointer (&local_error));
   return -1;
 }
@@ -310,6 +311,7 @@ packed_pread (VmaSource *base, void *buffer, gsize size, guint64 offset, VmaRead
   Packed *packed = (Packed *) base;
   guint8 *to = buffer;
   gsize done = 0;
+  guint stalled = 0; /* rounds without progress */
 
   while (done < size) {
     gsize n = 0;
@@ -324,6 +326,15 @@ packed_pread (VmaSource *base, void *buffer, gsize size, guint64 offset, VmaRead
                                error);
       if (from_chunk < 0)
         return -1;
+      stalled = from_chunk > 0 ? 0 : stalled + 1;
+      if (stalled > 1) /* another thread is making them anew */
+        g_usleep (1000);
+      if (stalled > MAX_STALLED) {
+        g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED,
+                     "the checkpoints for %" G_GUINT64_FORMAT " of the archive keep changing",
+                     offset + done);
+        return -1;
+      }
       done += (gsize) from_chunk;
       break;
     case VMA_PASS_END:
