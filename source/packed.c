@@ -297,9 +297,15 @@ read_chunk (Packed *packed, guint8 *buffer, gsize size, guint64 offset, VmaReadH
 
   if (repair (packed, generation))
     return 0;
-  /* The chunk was found, and then cut away or made anew before it was read: it will come again. */
-  if (g_error_matches (local_error, VMA_ERROR, VMA_ERROR_INVALID))
+  /*
+   * The chunk was found, and then cut away or made anew before it was read.  The cache may have kept it
+   * with the size it had; a new generation gives it another key there.
+   */
+  if (g_error_matches (local_error, VMA_ERROR, VMA_ERROR_INVALID)) {
+    unsigned long long expected = generation;
+    atomic_compare_exchange_strong (&packed->generation, &expected, generation + 1);
     return 0;
+  }
   g_propagate_error (error, g_steal_pointer (&local_error));
   return -1;
 }
