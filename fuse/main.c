@@ -4,6 +4,7 @@
  */
 #include "fuse/log.h"
 #include "fuse/mount.h"
+#include "fuse/mountpoint.h"
 #include "fuse/parked.h"
 #include "fuse/readahead.h"
 #include "vma/error.h"
@@ -34,26 +35,6 @@ on_fuse_log (enum fuse_log_level level G_GNUC_UNUSED, const char *format, va_lis
   g_autofree char *message = g_strdup_vprintf (format, args);
 
   vma_log ("%s", g_strchomp (message));
-}
-
-static gboolean
-check_mountpoint (const VmaMountOptions *options)
-{
-  struct stat st;
-
-  if (stat (options->mountpoint, &st) == 0) {
-    if (S_ISDIR (st.st_mode))
-      return TRUE;
-    vma_log ("%s: the mount point is not a directory", options->mountpoint);
-  } else if (errno == ENOTCONN)
-    vma_log ("%s: a dead mount is in the way (remove it with: umount -l %s)", options->mountpoint,
-             options->mountpoint);
-  else if (errno == ENOENT)
-    vma_log ("%s: the mount point does not exist (make it with: mkdir %s)", options->mountpoint,
-             options->mountpoint);
-  else
-    vma_log ("%s: %s", options->mountpoint, g_strerror (errno));
-  return FALSE;
 }
 
 /* The files belong to the archive's owner, and who may read the archive may read them. */
@@ -163,8 +144,12 @@ mount_and_serve (VmaMount *mount)
 static int
 run (const VmaMountOptions *options)
 {
-  if (!check_mountpoint (options))
+  g_autoptr (GError) error = NULL;
+
+  if (!vma_mountpoint_check (options->mountpoint, &error)) {
+    vma_log ("%s", error->message);
     return EXIT_FAILURE;
+  }
 
   g_autoptr (VmaDaemon) daemon = vma_daemon_start (!options->foreground, options->ready_fd);
   g_autoptr (VmaArchive) archive = open_archive (options);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/options.h"
 
+#include "fuse/option-list.h"
 #include "index/saved.h"
 #include "vma/error.h"
 
@@ -178,17 +179,18 @@ option_matches (const char *option, const char *name, const char **value)
   return strncmp (option, name, size) == 0;
 }
 
-/* Appends one option with the characters escaped that libfuse would take for its own. */
-static void
-append_fuse_option (GString *list, const char *option)
+VmaMountOptionKind
+vma_mount_option_kind (const char *option)
 {
-  if (list->len > 0)
-    g_string_append_c (list, ',');
-  for (const char *p = option; *p != '\0'; p++) {
-    if (*p == ',' || *p == '\\')
-      g_string_append_c (list, '\\');
-    g_string_append_c (list, *p);
-  }
+  const char *value;
+
+  for (gsize i = 0; i < G_N_ELEMENTS (our_options); i++)
+    if (option_matches (option, our_options[i].name, &value))
+      return VMA_MOUNT_OPTION_OURS;
+  for (gsize i = 0; i < G_N_ELEMENTS (fuse_options); i++)
+    if (option_matches (option, fuse_options[i], &value))
+      return VMA_MOUNT_OPTION_FUSE;
+  return VMA_MOUNT_OPTION_UNKNOWN;
 }
 
 static gboolean
@@ -205,7 +207,7 @@ apply_option (VmaMountOptions *options, GString *fuse_list, const char *option, 
     }
   for (gsize i = 0; i < G_N_ELEMENTS (fuse_options); i++)
     if (option_matches (option, fuse_options[i], &value)) {
-      append_fuse_option (fuse_list, option);
+      vma_option_list_append (fuse_list, option);
       return TRUE;
     }
   if (strcmp (option, "rw") == 0)
@@ -216,25 +218,15 @@ apply_option (VmaMountOptions *options, GString *fuse_list, const char *option, 
   return FALSE;
 }
 
-/* Splits "a,b\,c" into "a" and "b,c" and applies each. */
 static gboolean
 apply_list (VmaMountOptions *options, GString *fuse_list, const char *list, GError **error)
 {
-  g_autoptr (GString) option = g_string_new (NULL);
+  g_auto (GStrv) split = vma_option_list_split (list, VMA_OPTION_LIST_PLAIN);
 
-  for (const char *p = list;; p++) {
-    if (*p == '\\' && p[1] != '\0')
-      g_string_append_c (option, *++p);
-    else if (*p != ',' && *p != '\0')
-      g_string_append_c (option, *p);
-    else {
-      if (option->len > 0 && !apply_option (options, fuse_list, option->str, error))
-        return FALSE;
-      if (*p == '\0')
-        return TRUE;
-      g_string_truncate (option, 0);
-    }
-  }
+  for (guint i = 0; split[i] != NULL; i++)
+    if (!apply_option (options, fuse_list, split[i], error))
+      return FALSE;
+  return TRUE;
 }
 
 static const char description[]

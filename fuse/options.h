@@ -34,3 +34,12 @@ typedef struct {
 /* FALSE and an error fit to follow "vmafs: " where the arguments are wrong (exit status 2). */
 gboolean vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error);
 void vma_mount_options_clear (VmaMountOptions *options);
+
+typedef enum {
+  VMA_MOUNT_OPTION_UNKNOWN,
+  VMA_MOUNT_OPTION_OURS, /* for vmafs itself: "salvage" */
+  VMA_MOUNT_OPTION_FUSE, /* for libfuse and the kernel: "noexec" */
+} VmaMountOptionKind;
+
+/* Who understands an option.  Its value is not looked at. */
+VmaMountOptionKind vma_mount_option_kind (const char *option);
