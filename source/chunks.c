@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* A waiting thread looks at its cancellable this often. */
@@ -14,10 +16,14 @@
 /* The background fills in steps, so that readers get the front early. */
 #define STEP (1u << 20)
 
+/* From this size on memory comes in huge pages where there are any: each page costs a fault. */
+#define HUGE_PAGE ((gsize) 2 << 20)
+
 typedef struct {
   guint64 key;
   GList link;      /* in `lru`; data is the chunk */
   guint8 *bytes;
+  gsize room;      /* of the memory, at least `size` */
   gsize size;
   gsize valid;     /* bytes[0..valid) may be read */
   guint pins;      /* threads that read or fill it: not to be evicted */
@@ -41,6 +47,8 @@ struct VmaChunks {
   GHashTable *table;     /* key -> Chunk */
   GQueue lru;            /* head: used last */
   guint64 used;
+  guint8 *spare; /* the memory of the chunk that was dropped last, for the next one; or NULL */
+  gsize spare_room;
   guint n_parked;
   GQueue requests;
   gboolean stop;
@@ -56,6 +64,26 @@ unpark (VmaChunks *chunks, Chunk *chunk)
   chunks->n_parked--;
 }
 
+/* Memory for `size` bytes; NULL where there is none. */
+static guint8 *
+take_memory (VmaChunks *chunks, gsize size, gsize *room)
+{
+  void *memory;
+
+  if (chunks->spare != NULL && chunks->spare_room >= size && chunks->spare_room / 2 <= size) {
+    *room = chunks->spare_room;
+    return g_steal_pointer (&chunks->spare);
+  }
+  *room = size;
+  if (size < HUGE_PAGE)
+    return g_try_malloc (size);
+  *room = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+  if (posix_memalign (&memory, HUGE_PAGE, *room) != 0)
+    return NULL;
+  (void) madvise (memory, *room, MADV_HUGEPAGE);
+  return memory;
+}
+
 static void
 drop (VmaChunks *chunks, Chunk *chunk)
 {
@@ -63,7 +91,9 @@ drop (VmaChunks *chunks, Chunk *chunk)
   g_queue_unlink (&chunks->lru, &chunk->link);
   g_hash_table_remove (chunks->table, &chunk->key);
   chunks->used -= chunk->size;
-  g_free (chunk->bytes);
+  free (chunks->spare);
+  chunks->spare = chunk->bytes;
+  chunks->spare_room = chunk->room;
   g_free (chunk);
 }
 
@@ -101,7 +131,8 @@ pin (VmaChunks *chunks, guint64 key, gsize size, GError **error)
 
   if (chunk == NULL) {
     evict (chunks, size);
-    guint8 *bytes = g_try_malloc (size);
+    gsize room;
+    guint8 *bytes = take_memory (chunks, size, &room);
     if (bytes == NULL) {
       g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                    "not enough memory to decode %" G_GSIZE_FORMAT " bytes", size);
@@ -110,6 +141,7 @@ pin (VmaChunks *chunks, guint64 key, gsize size, GError **error)
     chunk = g_new0 (Chunk, 1);
     chunk->key = key;
     chunk->bytes = bytes;
+    chunk->room = room;
     chunk->size = size;
     chunk->link.data = chunk;
     chunks->used += size;
@@ -209,7 +241,13 @@ vma_chunks_read (VmaChunks *chunks, guint64 key, gsize size, gsize from, void *b
   return ok;
 }
 
-/* Decodes a chunk to its end, step by step.  Errors are left to whoever reads there. */
+static gsize
+next_step (const VmaChunks *chunks, const Chunk *chunk)
+{
+  return chunks->ops.in_steps ? MIN (chunk->size, chunk->valid + STEP) : chunk->size;
+}
+
+/* Decodes a chunk to its end.  Errors are left to whoever reads there. */
 static void
 complete (VmaChunks *chunks, const Request *request)
 {
@@ -220,7 +258,7 @@ complete (VmaChunks *chunks, const Request *request)
   while (!chunks->stop && chunk->valid < chunk->size) {
     if (chunk->filling)
       pthread_cond_wait (&chunks->moved, &chunks->mutex);
-    else if (!fill (chunks, chunk, MIN (chunk->size, chunk->valid + STEP), NULL))
+    else if (!fill (chunks, chunk, next_step (chunks, chunk), NULL))
       break;
   }
   unpin (chunks, chunk);
@@ -322,6 +360,7 @@ vma_chunks_free (VmaChunks *chunks)
   g_queue_clear_full (&chunks->requests, g_free);
   while (chunks->lru.head != NULL)
     drop (chunks, chunks->lru.head->data);
+  free (chunks->spare);
   g_array_unref (chunks->threads);
   g_hash_table_unref (chunks->table);
   pthread_cond_destroy (&chunks->asked);

@@ -8,7 +8,8 @@
  * Different chunks are filled in parallel.  What is valid never changes, so it is copied out without
  * the lock, from a chunk that is pinned.
  *
- * The bound counts whole chunks.  It is exceeded by those in use at this moment: one a reading thread.
+ * The bound counts whole chunks.  It is exceeded by those in use at this moment, one a reading thread, and
+ * by one that waits to be used again.
  *
  * Locking: all functions may be called from any thread; free() when no other call is under way.
  */
@@ -29,6 +30,8 @@ typedef struct {
   gsize (*fill) (gpointer data, guint64 key, guint8 *bytes, gsize size, gsize have, gsize want,
                  gpointer *parked, GError **error);
   void (*park_free) (gpointer parked);
+  /* Whether it is as cheap in several calls as in one. */
+  gboolean in_steps;
 } VmaChunksOps;
 
 /* At most `bytes` of decoded data, `n_threads` (0: none) for reading ahead, `n_parked` decoders. */

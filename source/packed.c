@@ -425,7 +425,7 @@ vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *op
   if (!options->follow)
     packed->input.size = (guint64) lseek (fd, 0, SEEK_END);
 
-  VmaChunksOps chunks_ops = { packed, packed_fill, parked_free };
+  VmaChunksOps chunks_ops = { packed, packed_fill, parked_free, codec->decoder_new != NULL };
   packed->chunks = vma_chunks_new (&chunks_ops, or_default (options->cache_size, DEFAULT_CACHE),
                                    MIN (g_get_num_processors (), MAX_THREADS), MAX_PARKED);
   packed->streams = vma_streams_new ();

@@ -17,7 +17,8 @@ PACKAGES = {
     "squashfuse_ll": "squashfuse", "mksquashfs": "squashfs-tools", "nbdkit": "nbdkit",
     "nbdfuse": "libnbd-bin", "qemu-storage-daemon": "qemu-system-common",
     "qemu-img": "qemu-utils", "mkfs.ext4": "e2fsprogs", "losetup": "mount", "tar": "tar",
-    "ninja": "ninja-build", "meson": "meson", "vma": "pve-qemu-kvm (of Proxmox)",
+    "ninja": "ninja-build", "meson": "meson", "zstd": "zstd",
+    "gzip": "gzip", "lzop": "lzop", "lz4": "lz4", "vma": "pve-qemu-kvm (of Proxmox)",
 }
 
 
