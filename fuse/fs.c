@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The file system: each FUSE request, answered from the tree and its images.  The only place where
+ * The file system: each FUSE request, answered from a tree and its images.  The only place where
  * errors become errno values.
+ *
+ * fs_NAME() is what libfuse calls; it has the request routed to what it is about, and served there by
+ * serve_NAME().  What depends on the index goes to fuse/parked from there, and is replied to by
+ * answer_NAME().
  */
 #include "fuse/mount.h"
 
+#include "fuse/attributes.h"
 #include "fuse/parked.h"
 #include "vma/error.h"
 
@@ -13,11 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uuid/uuid.h>
-
-#define MAX_READ       (1024u * 1024u)
-#define FOREVER        86400.0 /* nothing here changes */
-#define PREFIX_XATTR   "user.vmafs."
 
 static VmaMount *
 mount_of (fuse_req_t req)
@@ -32,79 +32,19 @@ errno_of (const GError *error)
   return g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED) ? EINTR : EIO;
 }
 
-/* The node of a request, or an error reply. */
-static VmaNode *
-node_of (fuse_req_t req, fuse_ino_t ino)
+/* Has a request answered now, or when its archive's index knows enough. */
+static void
+submit (const VmaRequest *request, gboolean (*is_ready) (const VmaRequest *request),
+        void (*answer) (const VmaRequest *request))
 {
-  VmaNode *node = vma_tree_node (mount_of (req)->tree, ino);
+  VmaRequest submitted = *request;
 
-  if (node == NULL)
-    fuse_reply_err (req, ENOENT);
-  return node;
+  submitted.is_ready = is_ready;
+  submitted.answer = answer;
+  vma_parked_submit (request->mounted->parked, &submitted);
 }
 
 /* --- attributes -------------------------------------------------------------------------------- */
-
-/*
- * st_blocks counts what is stored; clusters that cannot be read count as stored, or `tar -S` would take
- * them for holes.  While the scan runs nobody knows: then the whole size, which makes nobody skip
- * anything.
- */
-static guint64
-image_blocks (VmaImage *image, guint64 size)
-{
-  VmaIndex *index = vma_archive_index (vma_image_archive (image));
-  guint8 id = vma_image_device (image)->id;
-  VmaDeviceCounts counts;
-
-  if (vma_index_state (index) == VMA_INDEX_BUILDING)
-    return (size + 511) / 512;
-  vma_index_get_device_counts (index, id, &counts);
-  guint64 unreadable = counts.bad + vma_index_missing (index, id);
-  return (counts.blocks + unreadable * VMA_BLOCKS_PER_CLUSTER) * (VMA_BLOCK_SIZE / 512);
-}
-
-/* Fills *st and returns for how many seconds it holds. */
-static double
-node_stat (VmaMount *mount, VmaNode *node, struct stat *st)
-{
-  double valid = FOREVER;
-  guint64 size = 0;
-
-  *st = (struct stat){
-    .st_ino = node->ino,
-    .st_uid = mount->uid,
-    .st_gid = mount->gid,
-    .st_nlink = 1,
-    .st_mode = S_IFREG | mount->mode,
-    .st_blksize = mount->options->direct_io ? (blksize_t) MAX_READ : 65536,
-  };
-  st->st_mtime = st->st_ctime = st->st_atime
-      = (time_t) vma_archive_header (mount->archive)->ctime;
-
-  switch (node->kind) {
-  case VMA_NODE_DIR:
-    st->st_mode = S_IFDIR | mount->mode | (mount->mode & 0444) >> 2;
-    st->st_nlink = node->parent == node ? 3 : 2;
-    break;
-  case VMA_NODE_IMAGE:
-    vma_image_size (node->image, &size, NULL, NULL); /* known: the request was parked until then */
-    st->st_size = (off_t) size;
-    st->st_blocks = (blkcnt_t) image_blocks (node->image, size);
-    if (vma_index_state (vma_archive_index (mount->archive)) == VMA_INDEX_BUILDING)
-      valid = 0;
-    break;
-  case VMA_NODE_TEXT:
-    st->st_size = (off_t) g_bytes_get_size (node->text);
-    st->st_blocks = (st->st_size + 511) / 512;
-    break;
-  case VMA_NODE_STATUS:
-  case VMA_NODE_ERRORS:
-    valid = 0;
-    break;
-  }
-  return valid;
-}
 
 static gboolean
 stat_is_ready (const VmaRequest *request)
@@ -115,10 +55,22 @@ stat_is_ready (const VmaRequest *request)
 static void
 answer_lookup (const VmaRequest *request)
 {
-  struct fuse_entry_param entry = { .ino = request->node->ino, .entry_timeout = FOREVER };
+  struct fuse_entry_param entry = { .ino = request->node->ino, .entry_timeout = VMA_FOREVER };
 
-  entry.attr_timeout = node_stat (request->mount, request->node, &entry.attr);
+  entry.attr_timeout = vma_node_stat (request->mounted, request->node, &entry.attr);
   fuse_reply_entry (request->req, &entry);
+}
+
+static void
+serve_lookup (const VmaRequest *request)
+{
+  VmaRequest found = *request;
+
+  found.node = vma_tree_lookup (request->node, request->name);
+  if (found.node == NULL)
+    fuse_reply_err (request->req, ENOENT);
+  else
+    submit (&found, stat_is_ready, answer_lookup);
 }
 
 /*
@@ -140,62 +92,43 @@ raise_readahead (VmaMount *mount)
 static void
 fs_lookup (fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-  VmaMount *mount = mount_of (req);
-  VmaNode *dir = node_of (req, parent);
+  VmaRequest request = { .req = req, .name = name, .serve = serve_lookup };
 
-  if (dir == NULL)
-    return;
-  raise_readahead (mount);
-  VmaNode *node = vma_tree_lookup (dir, name);
-  if (node == NULL) {
-    fuse_reply_err (req, ENOENT);
-    return;
-  }
-  VmaRequest request = {
-    .req = req,
-    .mount = mount,
-    .node = node,
-    .is_ready = stat_is_ready,
-    .answer = answer_lookup,
-  };
-  vma_parked_submit (mount->parked, &request);
+  raise_readahead (mount_of (req));
+  vma_mount_route (mount_of (req), parent, &request);
 }
 
 static void
 answer_getattr (const VmaRequest *request)
 {
   struct stat st;
-  double valid = node_stat (request->mount, request->node, &st);
+  double valid = vma_node_stat (request->mounted, request->node, &st);
 
   fuse_reply_attr (request->req, &st, valid);
 }
 
 static void
-fs_getattr (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNUSED)
+serve_getattr (const VmaRequest *request)
 {
-  VmaNode *node = node_of (req, ino);
-
-  if (node == NULL)
-    return;
-  VmaRequest request = {
-    .req = req,
-    .mount = mount_of (req),
-    .node = node,
-    .is_ready = stat_is_ready,
-    .answer = answer_getattr,
-  };
-  vma_parked_submit (request.mount->parked, &request);
+  submit (request, stat_is_ready, answer_getattr);
 }
 
 static void
-fs_statfs (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED)
+fs_getattr (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNUSED)
 {
-  VmaMount *mount = mount_of (req);
-  const VmaHeader *header = vma_archive_header (mount->archive);
+  VmaRequest request = { .req = req, .serve = serve_getattr };
+
+  vma_mount_route (mount_of (req), ino, &request);
+}
+
+static void
+serve_statfs (const VmaRequest *request)
+{
+  const VmaHeader *header = vma_archive_header (request->mounted->archive);
   struct statvfs st = {
     .f_bsize = VMA_BLOCK_SIZE,
     .f_frsize = VMA_BLOCK_SIZE,
-    .f_files = vma_tree_size (mount->tree),
+    .f_files = vma_tree_size (request->mounted->tree),
     .f_namemax = 255,
     .f_flag = ST_RDONLY,
   };
@@ -204,25 +137,39 @@ fs_statfs (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED)
     const VmaDevice *device = g_ptr_array_index (header->devices, i);
     st.f_blocks += device->size / VMA_BLOCK_SIZE;
   }
-  fuse_reply_statfs (req, &st);
+  fuse_reply_statfs (request->req, &st);
+}
+
+static void
+fs_statfs (fuse_req_t req, fuse_ino_t ino)
+{
+  VmaRequest request = { .req = req, .serve = serve_statfs };
+
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 /* --- directories ------------------------------------------------------------------------------- */
 
 static void
-fs_opendir (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+serve_opendir (const VmaRequest *request)
 {
-  VmaNode *node = node_of (req, ino);
+  struct fuse_file_info file = request->file;
 
-  if (node == NULL)
-    return;
-  if (node->kind != VMA_NODE_DIR) {
-    fuse_reply_err (req, ENOTDIR);
+  if (request->node->kind != VMA_NODE_DIR) {
+    fuse_reply_err (request->req, ENOTDIR);
     return;
   }
-  fi->cache_readdir = 1;
-  fi->keep_cache = 1;
-  fuse_reply_open (req, fi);
+  file.cache_readdir = 1;
+  file.keep_cache = 1;
+  fuse_reply_open (request->req, &file);
+}
+
+static void
+fs_opendir (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+  VmaRequest request = { .req = req, .file = *fi, .serve = serve_opendir };
+
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 /* The i-th name in a directory: itself, its parent, its children.  NULL behind the last. */
@@ -245,18 +192,18 @@ dir_entry (const VmaNode *dir, guint i, const char **name)
 }
 
 static void
-fs_readdir (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-            struct fuse_file_info *fi G_GNUC_UNUSED)
+serve_readdir (const VmaRequest *request)
 {
-  VmaNode *dir = node_of (req, ino);
-  const VmaNode *entry;
+  const VmaNode *dir = request->node, *entry;
   const char *name;
-  gsize used = 0;
+  gsize used = 0, size = request->size;
 
-  if (dir == NULL)
+  if (dir->kind != VMA_NODE_DIR) {
+    fuse_reply_err (request->req, ENOTDIR);
     return;
+  }
   g_autofree char *buffer = g_malloc (size);
-  for (guint i = (guint) offset; (entry = dir_entry (dir, i, &name)) != NULL; i++) {
+  for (guint i = (guint) request->offset; (entry = dir_entry (dir, i, &name)) != NULL; i++) {
     struct stat st = {
       .st_ino = entry->ino,
       .st_mode = entry->kind == VMA_NODE_DIR ? S_IFDIR : S_IFREG,
@@ -264,58 +211,86 @@ fs_readdir (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 
     if (entry->hidden && i >= 2)
       continue;
-    gsize n = fuse_add_direntry (req, buffer + used, size - used, name, &st, (off_t) i + 1);
+    gsize n = fuse_add_direntry (request->req, buffer + used, size - used, name, &st,
+                                 (off_t) i + 1);
     if (n > size - used)
       break;
     used += n;
   }
-  fuse_reply_buf (req, buffer, used);
+  fuse_reply_buf (request->req, buffer, used);
+}
+
+static void
+fs_readdir (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+            struct fuse_file_info *fi G_GNUC_UNUSED)
+{
+  VmaRequest request
+      = { .req = req, .size = size, .offset = (guint64) offset, .serve = serve_readdir };
+
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 /* --- files ------------------------------------------------------------------------------------- */
 
+/* An open file is a user of its archive, until the kernel releases it. */
+static void
+close_file (VmaMounted *mounted, const VmaNode *node, const struct fuse_file_info *file)
+{
+  if (node->kind == VMA_NODE_STATUS || node->kind == VMA_NODE_ERRORS)
+    g_bytes_unref ((GBytes *) (guintptr) file->fh);
+  vma_mounted_release (mounted);
+}
+
+static void
+serve_open (const VmaRequest *request)
+{
+  VmaMounted *mounted = request->mounted;
+  struct fuse_file_info file = request->file;
+
+  if ((file.flags & O_ACCMODE) != O_RDONLY) {
+    fuse_reply_err (request->req, EROFS);
+    return;
+  }
+  switch (request->node->kind) {
+  case VMA_NODE_DIR:
+    fuse_reply_err (request->req, EISDIR);
+    return;
+  case VMA_NODE_IMAGE:
+    file.direct_io = mounted->options->direct_io;
+    file.keep_cache = !mounted->options->direct_io;
+    break;
+  case VMA_NODE_TEXT:
+    file.keep_cache = 1;
+    break;
+  case VMA_NODE_STATUS:
+    file.fh = (guint64) (guintptr) vma_mounted_status (mounted);
+    file.direct_io = 1; /* its size is not known before it is read */
+    break;
+  case VMA_NODE_ERRORS:
+    file.fh = (guint64) (guintptr) vma_mounted_error_list (mounted);
+    file.direct_io = 1;
+    break;
+  }
+  vma_mounted_hold (mounted);
+  if (fuse_reply_open (request->req, &file) == -ENOENT) /* interrupted: nobody will release it */
+    close_file (mounted, request->node, &file);
+}
+
 static void
 fs_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-  VmaMount *mount = mount_of (req);
-  VmaNode *node = node_of (req, ino);
+  VmaRequest request = { .req = req, .file = *fi, .serve = serve_open };
 
-  if (node == NULL)
-    return;
-  if ((fi->flags & O_ACCMODE) != O_RDONLY) {
-    fuse_reply_err (req, EROFS);
-    return;
-  }
-  switch (node->kind) {
-  case VMA_NODE_DIR:
-    fuse_reply_err (req, EISDIR);
-    return;
-  case VMA_NODE_IMAGE:
-    fi->direct_io = mount->options->direct_io;
-    fi->keep_cache = !mount->options->direct_io;
-    break;
-  case VMA_NODE_TEXT:
-    fi->keep_cache = 1;
-    break;
-  case VMA_NODE_STATUS:
-    fi->fh = (guint64) (guintptr) vma_mount_status (mount);
-    fi->direct_io = 1; /* its size is not known before it is read */
-    break;
-  case VMA_NODE_ERRORS:
-    fi->fh = (guint64) (guintptr) vma_mount_error_list (mount);
-    fi->direct_io = 1;
-    break;
-  }
-  fuse_reply_open (req, fi);
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 static void
 fs_release (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-  VmaNode *node = vma_tree_node (mount_of (req)->tree, ino);
+  VmaNode *node;
+  VmaMounted *mounted = vma_mount_of_open_file (mount_of (req), ino, &node);
 
-  if (node != NULL && (node->kind == VMA_NODE_STATUS || node->kind == VMA_NODE_ERRORS))
-    g_bytes_unref ((GBytes *) (guintptr) fi->fh);
+  close_file (mounted, node, fi);
   fuse_reply_err (req, 0);
 }
 
@@ -338,7 +313,7 @@ thread_buffer (void)
   pthread_once (&buffer_once, make_buffer_key);
   guint8 *buffer = pthread_getspecific (buffer_key);
   if (buffer == NULL) {
-    buffer = aligned_alloc (4096, MAX_READ);
+    buffer = aligned_alloc (4096, VMA_MAX_READ);
     pthread_setspecific (buffer_key, buffer);
   }
   return buffer;
@@ -353,7 +328,7 @@ read_is_ready (const VmaRequest *request)
 static void
 answer_read (const VmaRequest *request)
 {
-  VmaMount *mount = request->mount;
+  VmaMounted *mounted = request->mounted;
   g_autoptr (GError) error = NULL;
   guint8 *buffer = thread_buffer ();
 
@@ -364,67 +339,68 @@ answer_read (const VmaRequest *request)
   gssize n = vma_image_pread (request->node->image, buffer, request->size, request->offset, NULL,
                               &error);
   if (n < 0) {
-    vma_read_errors_add (mount->errors, error);
+    vma_read_errors_add (mounted->errors, error);
     fuse_reply_err (request->req, errno_of (error));
     return;
   }
-  atomic_fetch_add_explicit (&mount->reads, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit (&mount->read_bytes, (guint64) n, memory_order_relaxed);
+  atomic_fetch_add_explicit (&mounted->reads, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit (&mounted->read_bytes, (guint64) n, memory_order_relaxed);
   fuse_reply_buf (request->req, (const char *) buffer, (gsize) n);
 }
 
 static void
-reply_text (fuse_req_t req, GBytes *text, gsize size, off_t offset)
+reply_text (const VmaRequest *request, GBytes *text)
 {
   /* With the reply in its hands the reader may close the file before we are back from sending it. */
   g_autoptr (GBytes) held = g_bytes_ref (text);
   gsize total;
   const char *data = g_bytes_get_data (text, &total);
 
-  if ((guint64) offset >= total)
-    fuse_reply_buf (req, NULL, 0);
+  if (request->offset >= total)
+    fuse_reply_buf (request->req, NULL, 0);
   else
-    fuse_reply_buf (req, data + offset, MIN (size, total - (gsize) offset));
+    fuse_reply_buf (request->req, data + request->offset,
+                    MIN (request->size, total - (gsize) request->offset));
+}
+
+static void
+serve_read (const VmaRequest *request)
+{
+  switch (request->node->kind) {
+  case VMA_NODE_DIR:
+    fuse_reply_err (request->req, EISDIR);
+    break;
+  case VMA_NODE_TEXT:
+    reply_text (request, request->node->text);
+    break;
+  case VMA_NODE_STATUS:
+  case VMA_NODE_ERRORS:
+    reply_text (request, (GBytes *) (guintptr) request->file.fh);
+    break;
+  case VMA_NODE_IMAGE:
+    submit (request, read_is_ready, answer_read);
+    break;
+  }
 }
 
 static void
 fs_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-  VmaMount *mount = mount_of (req);
-  VmaNode *node = node_of (req, ino);
-
-  if (node == NULL)
-    return;
-  switch (node->kind) {
-  case VMA_NODE_DIR:
-    fuse_reply_err (req, EISDIR);
-    return;
-  case VMA_NODE_TEXT:
-    reply_text (req, node->text, size, offset);
-    return;
-  case VMA_NODE_STATUS:
-  case VMA_NODE_ERRORS:
-    reply_text (req, (GBytes *) (guintptr) fi->fh, size, offset);
-    return;
-  case VMA_NODE_IMAGE:
-    break;
-  }
   VmaRequest request = {
     .req = req,
-    .mount = mount,
-    .node = node,
+    .file = *fi,
     .offset = (guint64) offset,
-    .size = MIN (size, MAX_READ),
-    .is_ready = read_is_ready,
-    .answer = answer_read,
+    .size = MIN (size, VMA_MAX_READ),
+    .serve = serve_read,
   };
-  vma_parked_submit (mount->parked, &request);
+
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 static gboolean
 lseek_is_ready (const VmaRequest *request)
 {
-  return vma_index_state (vma_archive_index (request->mount->archive)) != VMA_INDEX_BUILDING;
+  return vma_index_state (vma_archive_index (request->mounted->archive)) != VMA_INDEX_BUILDING;
 }
 
 static void
@@ -447,53 +423,28 @@ answer_lseek (const VmaRequest *request)
 }
 
 static void
+serve_lseek (const VmaRequest *request)
+{
+  if (request->node->kind != VMA_NODE_IMAGE)
+    fuse_reply_err (request->req, EINVAL);
+  else
+    submit (request, lseek_is_ready, answer_lseek);
+}
+
+static void
 fs_lseek (fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
           struct fuse_file_info *fi G_GNUC_UNUSED)
 {
-  VmaNode *node = node_of (req, ino);
+  VmaRequest request
+      = { .req = req, .offset = (guint64) offset, .whence = whence, .serve = serve_lseek };
 
-  if (node == NULL)
-    return;
-  if (node->kind != VMA_NODE_IMAGE || (whence != SEEK_DATA && whence != SEEK_HOLE) || offset < 0) {
+  if ((whence != SEEK_DATA && whence != SEEK_HOLE) || offset < 0)
     fuse_reply_err (req, EINVAL);
-    return;
-  }
-  VmaRequest request = {
-    .req = req,
-    .mount = mount_of (req),
-    .node = node,
-    .offset = (guint64) offset,
-    .whence = whence,
-    .is_ready = lseek_is_ready,
-    .answer = answer_lseek,
-  };
-  vma_parked_submit (request.mount->parked, &request);
+  else
+    vma_mount_route (mount_of (req), ino, &request);
 }
 
 /* --- extended attributes ----------------------------------------------------------------------- */
-
-static const char xattr_names[] = PREFIX_XATTR "uuid\0" PREFIX_XATTR "device\0" PREFIX_XATTR
-                                               "device-id";
-
-/* The value of an attribute of a node, or NULL. */
-static char *
-xattr_value (VmaMount *mount, const VmaNode *node, const char *name)
-{
-  char uuid[UUID_STR_LEN];
-
-  if (node->kind != VMA_NODE_IMAGE)
-    return NULL;
-  const VmaDevice *device = vma_image_device (node->image);
-  if (strcmp (name, PREFIX_XATTR "uuid") == 0) {
-    uuid_unparse_lower (vma_archive_header (mount->archive)->uuid, uuid);
-    return g_strdup (uuid);
-  }
-  if (strcmp (name, PREFIX_XATTR "device") == 0)
-    return g_strdup (device->name);
-  if (strcmp (name, PREFIX_XATTR "device-id") == 0)
-    return g_strdup_printf ("%u", device->id);
-  return NULL;
-}
 
 static void
 reply_xattr (fuse_req_t req, const char *value, gsize length, gsize size)
@@ -507,26 +458,39 @@ reply_xattr (fuse_req_t req, const char *value, gsize length, gsize size)
 }
 
 static void
+serve_getxattr (const VmaRequest *request)
+{
+  g_autofree char *value = vma_node_xattr (request->mounted, request->node, request->name);
+
+  if (value == NULL)
+    fuse_reply_err (request->req, ENODATA);
+  else
+    reply_xattr (request->req, value, strlen (value), request->size);
+}
+
+static void
 fs_getxattr (fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-  VmaNode *node = node_of (req, ino);
+  VmaRequest request = { .req = req, .name = name, .size = size, .serve = serve_getxattr };
 
-  if (node == NULL)
-    return;
-  g_autofree char *value = xattr_value (mount_of (req), node, name);
-  if (value == NULL)
-    fuse_reply_err (req, ENODATA);
-  else
-    reply_xattr (req, value, strlen (value), size);
+  vma_mount_route (mount_of (req), ino, &request);
+}
+
+static void
+serve_listxattr (const VmaRequest *request)
+{
+  gsize length;
+  const char *names = vma_node_xattr_names (request->node, &length);
+
+  reply_xattr (request->req, names, length, request->size);
 }
 
 static void
 fs_listxattr (fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-  VmaNode *node = node_of (req, ino);
+  VmaRequest request = { .req = req, .size = size, .serve = serve_listxattr };
 
-  if (node != NULL)
-    reply_xattr (req, xattr_names, node->kind == VMA_NODE_IMAGE ? sizeof xattr_names : 0, size);
+  vma_mount_route (mount_of (req), ino, &request);
 }
 
 /* --- the session ------------------------------------------------------------------------------- */
@@ -539,7 +503,7 @@ fs_init (void *data, struct fuse_conn_info *conn)
   /* A spliced read of an archive that was cut off comes out short without an error. */
   conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   conn->want |= conn->capable & FUSE_CAP_EXPORT_SUPPORT;
-  conn->max_read = MAX_READ;
+  conn->max_read = VMA_MAX_READ;
   vma_daemon_ready (mount->daemon);
 }
 

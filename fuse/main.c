@@ -9,24 +9,16 @@
 #include "fuse/readahead.h"
 #include "vma/error.h"
 
-#include <errno.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
 
 /* How long the scan may take before the mount goes ahead without it: most damage shows by then. */
 #define GRACE_MS 500
-
-static void
-on_report (gpointer data G_GNUC_UNUSED, const GError *what)
-{
-  vma_log_error (what);
-}
 
 /* libfuse's messages, as ours: one line, with our name in front. */
 static void
@@ -37,42 +29,18 @@ on_fuse_log (enum fuse_log_level level G_GNUC_UNUSED, const char *format, va_lis
   vma_log ("%s", g_strchomp (message));
 }
 
-/* The files belong to the archive's owner, and who may read the archive may read them. */
-static void
-set_ownership (VmaMount *mount)
-{
-  const VmaMountOptions *options = mount->options;
-  struct stat st = { .st_uid = geteuid (), .st_gid = getegid (), .st_mode = 0400 };
-
-  stat (options->archive, &st);
-  mount->uid = options->has_uid ? options->uid : st.st_uid;
-  mount->gid = options->has_gid ? options->gid : st.st_gid;
-  mount->mode = options->has_mode ? options->mode : st.st_mode & 0444;
-}
-
-static VmaArchive *
+/* Opens the archive and waits a moment for its index; complains where that fails. */
+static VmaMounted *
 open_archive (const VmaMountOptions *options)
 {
-  const VmaArchiveOptions archive_options = {
-    .salvage = options->salvage,
-    .cache_dir = options->cache_dir,
-    .cache_size = options->cache_size,
-    .memory_limit = options->memory_limit,
-    .follow = options->follow,
-    .report = on_report,
-  };
   g_autoptr (GError) error = NULL;
-  g_autoptr (VmaArchive) archive = vma_archive_open (options->archive, &archive_options, &error);
+  g_autoptr (VmaMounted) mounted = vma_mounted_open (options->archive, options, &error);
 
-  if (archive != NULL && vma_source_is_sequential (vma_archive_source (archive))) {
-    vma_log ("%s: a pipe cannot be mounted (store the archive in a file first)", options->archive);
-    return NULL;
-  }
-  if (archive != NULL) {
-    vma_archive_start_index (archive);
-    if (vma_archive_wait_index (archive, options->wait ? -1 : GRACE_MS, NULL, &error)
+  if (mounted != NULL) {
+    vma_archive_start_index (mounted->archive);
+    if (vma_archive_wait_index (mounted->archive, options->wait ? -1 : GRACE_MS, NULL, &error)
         || error == NULL)
-      return g_steal_pointer (&archive);
+      return g_steal_pointer (&mounted);
   }
   vma_log_error (error);
   return NULL;
@@ -83,7 +51,7 @@ new_session (VmaMount *mount)
 {
   const VmaMountOptions *options = mount->options;
   struct fuse_args args = FUSE_ARGS_INIT (0, NULL);
-  g_autofree char *fsname = g_strconcat ("fsname=", mount->source, NULL);
+  g_autofree char *fsname = g_strconcat ("fsname=", mount->mounted->source, NULL);
   char *defaults = NULL;
 
   fuse_opt_add_opt (&defaults, "ro,nosuid,nodev,default_permissions,subtype=vmafs,max_read=1048576");
@@ -114,7 +82,7 @@ serve (VmaMount *mount, struct fuse_session *session)
   int result = fuse_session_loop_mt (session, config);
   fuse_loop_cfg_destroy (config);
   /* Before the session goes: parked requests need it for their replies. */
-  vma_parked_stop (mount->parked);
+  vma_parked_stop (mount->mounted->parked);
   return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
 }
 
@@ -130,7 +98,7 @@ mount_and_serve (VmaMount *mount)
     if (fuse_session_mount (session, mount->options->mountpoint) == 0) {
       if (mount->options->readahead > 0)
         mount->readahead_fd = vma_readahead_open (mount->options->mountpoint);
-      vma_archive_report_index_failure (mount->archive);
+      vma_archive_report_index_failure (mount->mounted->archive);
       status = serve (mount, session);
       /* Lazily: a mount in use leaves the name space now, and ends when its last user does. */
       fuse_session_unmount (session);
@@ -152,26 +120,17 @@ run (const VmaMountOptions *options)
   }
 
   g_autoptr (VmaDaemon) daemon = vma_daemon_start (!options->foreground, options->ready_fd);
-  g_autoptr (VmaArchive) archive = open_archive (options);
-  if (archive == NULL)
+  g_autoptr (VmaMounted) mounted = open_archive (options);
+  if (mounted == NULL)
     return EXIT_FAILURE;
 
-  g_autofree char *source = g_canonicalize_filename (options->archive, NULL);
-  g_autoptr (VmaTree) tree = vma_tree_new (archive);
-  g_autoptr (VmaReadErrors) errors = vma_read_errors_new ();
   VmaMount mount = {
-    .archive = archive,
-    .tree = tree,
-    .errors = errors,
-    .parked = vma_parked_new (archive),
+    .mounted = mounted,
     .daemon = daemon,
     .options = options,
-    .source = source,
     .readahead_fd = -1,
   };
-  set_ownership (&mount);
   int status = mount_and_serve (&mount);
-  vma_parked_free (mount.parked);
   if (mount.readahead_fd >= 0)
     close (mount.readahead_fd);
   return status;

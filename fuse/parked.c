@@ -63,6 +63,7 @@ finish (Waiting *waiting, gboolean stopped)
     fuse_reply_err (waiting->request.req, EINTR);
   else
     waiting->request.answer (&waiting->request);
+  vma_mounted_release (waiting->request.mounted);
   g_free (waiting);
 }
 
@@ -128,6 +129,7 @@ vma_parked_submit (VmaParked *parked, const VmaRequest *request)
   Waiting *waiting = g_new0 (Waiting, 1);
   waiting->request = *request;
   waiting->parked = parked;
+  vma_mounted_hold (request->mounted);
   /* Before it is on the list: from there another thread may answer and free it. */
   fuse_req_interrupt_func (request->req, on_interrupt, waiting);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "fuse/mount.h"
+#include "fuse/mounted.h"
 
 #include "fuse/parked.h"
 
@@ -104,36 +104,36 @@ add_disks (JsonBuilder *json, VmaArchive *archive)
 }
 
 GBytes *
-vma_mount_status (VmaMount *mount)
+vma_mounted_status (VmaMounted *mounted)
 {
   g_autoptr (JsonBuilder) json = json_builder_new ();
   g_autoptr (JsonGenerator) generator = json_generator_new ();
   char uuid[UUID_STR_LEN];
 
-  uuid_unparse_lower (vma_archive_header (mount->archive)->uuid, uuid);
+  uuid_unparse_lower (vma_archive_header (mounted->archive)->uuid, uuid);
   json_builder_begin_object (json);
-  add_string (json, "archive", mount->source);
-  add_string (json, "kind", vma_source_kind (vma_archive_source (mount->archive)));
+  add_string (json, "archive", mounted->source);
+  add_string (json, "kind", vma_source_kind (vma_archive_source (mounted->archive)));
   add_string (json, "uuid", uuid);
-  add_number (json, "ctime", (guint64) vma_archive_header (mount->archive)->ctime);
+  add_number (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
   add_string (json, "version", VMAFS_VERSION);
   add_number (json, "pid", (guint64) getpid ());
-  add_bool (json, "salvage", vma_archive_is_salvaging (mount->archive));
-  add_index (json, mount->archive);
+  add_bool (json, "salvage", vma_archive_is_salvaging (mounted->archive));
+  add_index (json, mounted->archive);
 
   json_builder_set_member_name (json, "reads");
   json_builder_begin_object (json);
-  add_number (json, "count", atomic_load (&mount->reads));
-  add_number (json, "bytes", atomic_load (&mount->read_bytes));
-  add_number (json, "waiting", vma_parked_count (mount->parked));
+  add_number (json, "count", atomic_load (&mounted->reads));
+  add_number (json, "bytes", atomic_load (&mounted->read_bytes));
+  add_number (json, "waiting", vma_parked_count (mounted->parked));
   json_builder_end_object (json);
 
   json_builder_set_member_name (json, "errors");
   json_builder_begin_object (json);
-  add_number (json, "reads", vma_read_errors_count (mount->errors));
-  add_number (json, "damage", vma_index_damage_count (vma_archive_index (mount->archive)));
+  add_number (json, "reads", vma_read_errors_count (mounted->errors));
+  add_number (json, "damage", vma_index_damage_count (vma_archive_index (mounted->archive)));
   json_builder_end_object (json);
-  add_disks (json, mount->archive);
+  add_disks (json, mounted->archive);
   json_builder_end_object (json);
 
   g_autoptr (JsonNode) root = json_builder_get_root (json);
@@ -178,10 +178,10 @@ append_lost_ranges (GString *text, VmaArchive *archive, const VmaDevice *device)
 }
 
 GBytes *
-vma_mount_error_list (VmaMount *mount)
+vma_mounted_error_list (VmaMounted *mounted)
 {
-  VmaIndex *index = vma_archive_index (mount->archive);
-  const VmaHeader *header = vma_archive_header (mount->archive);
+  VmaIndex *index = vma_archive_index (mounted->archive);
+  const VmaHeader *header = vma_archive_header (mounted->archive);
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
   g_autoptr (GError) failure = vma_index_dup_failure (index);
   GString *text = g_string_new (NULL);
@@ -195,7 +195,7 @@ vma_mount_error_list (VmaMount *mount)
   }
   if (vma_index_state (index) == VMA_INDEX_COMPLETE)
     for (guint i = 0; i < header->devices->len; i++)
-      append_lost_ranges (text, mount->archive, g_ptr_array_index (header->devices, i));
-  vma_read_errors_append (mount->errors, text);
+      append_lost_ranges (text, mounted->archive, g_ptr_array_index (header->devices, i));
+  vma_read_errors_append (mounted->errors, text);
   return g_string_free_to_bytes (text);
 }
