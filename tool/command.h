@@ -22,4 +22,5 @@ int tool_map (int argc, char **argv);
 int tool_info (int argc, char **argv);
 int tool_repack (int argc, char **argv);
 int tool_diff (int argc, char **argv);
+int tool_parts (int argc, char **argv);
 int tool_index (int argc, char **argv);

@@ -4,6 +4,7 @@
  *
  * Disks have temporary names until the whole archive has proved sound and all is on the medium.
  */
+#include "image/find.h"
 #include "tool/command.h"
 #include "tool/copy.h"
 #include "tool/interrupt.h"
@@ -66,7 +67,7 @@ choose_disks (Extraction *x, GError **error)
   for (guint i = 0; names[i] != NULL; i++) {
     if (names[i][0] == '\0')
       continue;
-    const VmaDevice *device = tool_find_disk (x->archive, names[i], error);
+    const VmaDevice *device = vma_archive_find_disk (x->archive, names[i], error);
     if (device == NULL)
       return FALSE;
     x->wanted[device->id] = TRUE;

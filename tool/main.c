@@ -24,6 +24,7 @@ static const struct {
   { "info", "show what an archive is made of", tool_info },
   { "repack", "write an archive anew: reordered, compressed, merged", tool_repack },
   { "diff", "show which clusters differ between two archives", tool_diff },
+  { "parts", "show the partitions and file systems of the guest", tool_parts },
   { "index", "build, check and prune saved indexes", tool_index },
 };
 

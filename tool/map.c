@@ -4,6 +4,7 @@
  *
  * An archive that is damaged has a map too: what cannot be read is missing.
  */
+#include "image/find.h"
 #include "image/image.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
@@ -135,7 +136,7 @@ map (const char *path, const char *disk, const char *cache_option, gboolean as_j
   if (vma_source_is_sequential (vma_archive_source (archive)))
     return tool_usage_error ("map", "needs a file, not a pipe");
   if (disk != NULL) {
-    only = tool_find_disk (archive, disk, &error);
+    only = vma_archive_find_disk (archive, disk, &error);
     if (only == NULL)
       return tool_fail (error, NULL);
   }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/mapfile.h"
 
+#include "image/find.h"
 #include "tool/open.h"
 #include "vma/error.h"
 
@@ -56,7 +57,7 @@ take_fields (char **line, GError **error)
 static ToolMapLine *
 claim (ToolMap *map, VmaArchive *archive, const char *name, GError **error)
 {
-  const VmaDevice *device = tool_find_disk (archive, name, error);
+  const VmaDevice *device = vma_archive_find_disk (archive, name, error);
 
   if (device == NULL)
     return NULL;

@@ -30,4 +30,5 @@ int tool_close_stdout (int status);
 
 /* What to try where ... */
 #define TOOL_ADVICE_LIST "vmatool verify --salvage lists what can still be read"
+#define TOOL_ADVICE_SALVAGE "--salvage reads the rest"
 #define TOOL_ADVICE_MOUNT "mount with vmafs -o salvage to read the rest"

@@ -32,12 +32,6 @@ gboolean tool_index_archive (VmaArchive *archive, GError **error);
 /* Saves a finished index in `dir`; not being able to is a note and no more. */
 void tool_save_index (VmaArchive *archive, const char *dir);
 
-/*
- * The device that a user calls `name`: the name in the archive ("drive-scsi0"), that without "drive-",
- * or the file's ("disk-drive-scsi0.raw").  NULL and an error that lists what there is.
- */
-const VmaDevice *tool_find_disk (VmaArchive *archive, const char *name, GError **error);
-
 /* The lines of `list`: CFG, DEV, VMSTATE, CTIME. */
 void tool_print_listing (VmaArchive *archive);
 

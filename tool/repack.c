@@ -6,6 +6,7 @@
  * Disk by disk, clusters ascending, through the index (the default), or as the clusters come, in one
  * pass and bounded memory (pipes, --order=keep).
  */
+#include "image/find.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
@@ -32,7 +33,7 @@ static gboolean
 listed (char **names, VmaArchive *archive, const VmaDevice *device)
 {
   for (guint i = 0; names != NULL && names[i] != NULL; i++)
-    if (tool_find_disk (archive, names[i], NULL) == device)
+    if (vma_archive_find_disk (archive, names[i], NULL) == device)
       return TRUE;
   return FALSE;
 }
@@ -41,7 +42,7 @@ static gboolean
 check_drives (char **names, VmaArchive *archive, GError **error)
 {
   for (guint i = 0; names != NULL && names[i] != NULL; i++)
-    if (tool_find_disk (archive, names[i], error) == NULL)
+    if (vma_archive_find_disk (archive, names[i], error) == NULL)
       return FALSE;
   return TRUE;
 }
