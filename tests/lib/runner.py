@@ -120,6 +120,7 @@ def default_signals():
 def environment(args, folder, much):
     env = dict(os.environ, TEST_TMP=folder, TEST_BIG=much, BUILDDIR=os.path.abspath(args.builddir),
                TEST_VARIANT=args.variant, TMPDIR=folder)
+    env["TEST_KIT"] = os.path.join(os.path.dirname(env["BUILDDIR"]), "guest-kit")
     if args.long:
         env["TEST_LONG"] = "1"
     log = f"log_path={folder}/sanitizer"
