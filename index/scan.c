@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/scan.h"
 
+#include "index/ahead.h"
 #include "index/precheck.h"
 #include "vma/error.h"
 
@@ -16,6 +17,17 @@
 /* From here on a window is taken to be a run of bare headers, whose sums are worth a second thread. */
 #define PRECHECK_MIN (128u * 1024u)
 
+/*
+ * Headers are fetched ahead where each takes this long (microseconds): not from the page cache, and not
+ * from a disk that has to seek, where several chains would be slower than one.  And only in large archives.
+ */
+#define AHEAD_MIN_US 15
+#define AHEAD_MAX_US 2000
+#define AHEAD_SAMPLE 64
+#define AHEAD_MIN_BYTES ((guint64) 8 << 30)
+/* A source that likes as many requests is a server: there is no head that seeks. */
+#define MANY_REQUESTS 8
+
 /* How much is given up around a place that cannot be read. */
 #define UNREADABLE_STEP 4096u
 
@@ -30,6 +42,12 @@ struct VmaScanner {
   guint8 *window;
   guint64 window_start;
   gsize window_size, want;
+
+  gboolean headers_only; /* nobody reads data between the headers */
+  VmaAhead *ahead;       /* NULL: each header is read when its turn comes */
+  guint n_read;          /* single headers read, and when the last AHEAD_SAMPLE of them began */
+  gint64 sample_us;
+  gboolean was_slow;     /* the sample before: one alone may be another program's doing */
 
   VmaPrecheck *precheck;
   gboolean *good; /* by 512 bytes of the window: the header there was checked and is right */
@@ -72,11 +90,56 @@ vma_scanner_new (VmaSource *source, const VmaHeader *header, VmaIndex *index, gb
 void
 vma_scanner_free (VmaScanner *scanner)
 {
+  vma_ahead_free (scanner->ahead);
   vma_precheck_free (scanner->precheck);
   g_free (scanner->good);
   g_free (scanner->search);
   g_free (scanner->window);
   g_free (scanner);
+}
+
+/* Whether reads take so long that several at once are faster.  Called at each read of one header. */
+static void
+consider_fetching_ahead (VmaScanner *scanner, guint64 offset)
+{
+  guint requests = vma_source_requests (scanner->source);
+  guint64 size = vma_source_size (scanner->source);
+  gboolean far = requests >= MANY_REQUESTS;
+
+  if (!scanner->headers_only || scanner->ahead != NULL || requests < 2
+      || (!far && scanner->n_read++ % AHEAD_SAMPLE != 0))
+    return;
+  gint64 now = g_get_monotonic_time (), took = now - scanner->sample_us;
+  gboolean slow = scanner->sample_us != 0 && took >= AHEAD_MIN_US * AHEAD_SAMPLE
+                  && took < AHEAD_MAX_US * AHEAD_SAMPLE;
+  gboolean start = far || (slow && scanner->was_slow);
+  scanner->sample_us = now;
+  scanner->was_slow = slow;
+  if (size == VMA_SIZE_UNKNOWN || offset >= size || (!far && size - offset < AHEAD_MIN_BYTES))
+    return;
+  if (start)
+    scanner->ahead = vma_ahead_new (scanner->source, scanner->header->uuid, offset, size, requests);
+}
+
+/* The header at `offset` as the window, if it was fetched ahead. */
+static gboolean
+take_from_ahead (VmaScanner *scanner, guint64 offset)
+{
+  if (scanner->want > VMA_EXTENT_HEADER_SIZE)
+    return FALSE;
+  consider_fetching_ahead (scanner, offset);
+  if (scanner->ahead == NULL || !vma_ahead_take (scanner->ahead, offset, scanner->window))
+    return FALSE;
+  scanner->window_start = offset;
+  scanner->window_size = VMA_EXTENT_HEADER_SIZE;
+  scanner->n_good = 0;
+  return TRUE;
+}
+
+void
+vma_scanner_headers_only (VmaScanner *scanner)
+{
+  scanner->headers_only = TRUE;
 }
 
 /* Makes the window hold `size` bytes at `offset`.  Bytes there (fewer at the end), or -1. */
@@ -86,7 +149,8 @@ window_at (VmaScanner *scanner, guint64 offset, gsize size, const guint8 **bytes
 {
   guint64 start = scanner->window_start, end = start + scanner->window_size;
 
-  if (offset < start || offset + size > end) {
+  if ((offset < start || offset + size > end)
+      && !(size == VMA_EXTENT_HEADER_SIZE && take_from_ahead (scanner, offset))) {
     gsize want = MAX (scanner->want, size);
     gssize got = -1;
     if (want > size) /* a bad sector further on must not cost the header that is asked for */
@@ -478,6 +542,7 @@ vma_scanner_run (VmaScanner *scanner, GCancellable *cancellable, GError **error)
   guint64 offset;
   int more;
 
+  vma_scanner_headers_only (scanner);
   while ((more = vma_scanner_next (scanner, &extent, &offset, cancellable, &failure)) > 0)
     ;
   if (more == 0)

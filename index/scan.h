@@ -26,6 +26,12 @@ void vma_scanner_free (VmaScanner *scanner);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaScanner, vma_scanner_free)
 
 /*
+ * The caller will not read the data between the headers: where reads take long, headers may be fetched
+ * ahead by threads (index/ahead.h).
+ */
+void vma_scanner_headers_only (VmaScanner *scanner);
+
+/*
  * The next extent: 1 and *extent (valid until the next call) and its header's offset; 0 at the end of
  * the archive; -1 and an error, "extent at N: ..." (VMA_ERROR_DAMAGED, _IO, _CANCELLED, _UNSUPPORTED).
  */

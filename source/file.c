@@ -93,6 +93,7 @@ file_free (VmaSource *base)
 
 const VmaSourceOps vma_file_source_ops = {
   .kind = "plain",
+  .requests = 4,
   .open = file_open,
   .pread = file_pread,
   .size = file_size,

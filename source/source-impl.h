@@ -11,6 +11,7 @@
 typedef struct {
   const char *kind;
   gboolean sequential;
+  guint requests; /* see vma_source_requests(); 0 is 1 */
 
   /* Takes over `fd` (which is at offset 0, or where a pipe's `head` bytes have been read already). */
   VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, const VmaSourceOptions *options,

@@ -154,6 +154,12 @@ vma_source_is_sequential (VmaSource *source)
   return source->ops->sequential;
 }
 
+guint
+vma_source_requests (VmaSource *source)
+{
+  return MAX (source->ops->requests, 1);
+}
+
 const char *
 vma_source_kind (VmaSource *source)
 {

@@ -63,6 +63,12 @@ guint64 vma_source_size (VmaSource *source);
 /* Whether it can only be read forwards, by one thread (a pipe). */
 gboolean vma_source_is_sequential (VmaSource *source);
 
+/*
+ * How many reads it makes sense to have under way at once where one takes long: 1 where they would only
+ * disturb each other, a few for a local file, many for a server far away.
+ */
+guint vma_source_requests (VmaSource *source);
+
 /* "plain", "pipe", "zstd", ...: for people. */
 const char *vma_source_kind (VmaSource *source);
 

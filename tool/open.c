@@ -57,6 +57,7 @@ scan (VmaArchive *archive, GError **error)
   guint64 offset;
   int more;
 
+  vma_scanner_headers_only (scanner);
   tool_progress_start ("indexing", size != VMA_SIZE_UNKNOWN ? size : 0);
   while ((more = vma_scanner_next (scanner, &extent, &offset, tool_cancellable (), error)) > 0)
     tool_progress_set (offset);

@@ -65,6 +65,8 @@ walk (VmaArchive *archive, ToolReader *reader, const Options *options, GError **
   guint64 offset;
   int more;
 
+  if (!read)
+    vma_scanner_headers_only (scanner);
   tool_progress_start ("verifying", size != VMA_SIZE_UNKNOWN ? size : 0);
   tool_verbose_start (&verbose, vma_archive_header (archive), options->verbose);
   while ((more = vma_scanner_next (scanner, &extent, &offset, tool_cancellable (), error)) > 0) {

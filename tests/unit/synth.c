@@ -494,6 +494,8 @@ synth_size (VmaSource *base)
 }
 
 static const VmaSourceOps synth_ops = { .kind = "synth", .pread = synth_pread, .size = synth_size };
+static const VmaSourceOps far_ops
+    = { .kind = "synth", .requests = 16, .pread = synth_pread, .size = synth_size };
 
 SynthSource *
 synth_source_new_virtual (guint64 size, SynthFill fill, gpointer data)
@@ -575,4 +577,10 @@ guint64
 synth_source_bytes (SynthSource *source)
 {
   return atomic_load (&source->bytes);
+}
+
+void
+synth_source_set_far (SynthSource *source)
+{
+  source->base.ops = &far_ops;
 }

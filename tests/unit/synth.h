@@ -135,5 +135,8 @@ void synth_source_hide_size (SynthSource *source);
 /* Reads at or behind `gate` wait until it is moved, or are cancelled. */
 void synth_source_set_gate (SynthSource *source, guint64 gate);
 
+/* It likes many requests at once, as a server does. */
+void synth_source_set_far (SynthSource *source);
+
 guint64 synth_source_reads (SynthSource *source);
 guint64 synth_source_bytes (SynthSource *source);
