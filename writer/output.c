@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@
 struct VmaOutput {
   char *target; /* as given, for messages */
   int fd;
+  int read_fd;  /* the same file, until free(): -1 where it is not seekable */
+  int wake_fd;  /* readable once cancelled: frees those who wait for a reader of a pipe */
   gboolean seekable;
   gboolean on_disk;        /* a regular file */
   gboolean inherited_file; /* one that is not ours, which is cut to `start` after a failure */
@@ -150,6 +153,26 @@ open_command (VmaOutput *output, const char *command, GError **error)
   return TRUE;
 }
 
+/*
+ * A write to a pipe that nobody reads would last for ever, and no other thread could end it: so none
+ * waits in the kernel, but in poll().  The flag belongs to whoever shares the open file; a pipe can be
+ * opened once more, and what cannot stays as it is.
+ */
+static void
+never_wait (VmaOutput *output)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", output->fd);
+  struct stat st;
+
+  if (output->wake_fd < 0 || fstat (output->fd, &st) != 0 || !S_ISFIFO (st.st_mode))
+    return;
+  int fd = open (path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  if (fd < 0)
+    return;
+  close (output->fd);
+  output->fd = fd;
+}
+
 VmaOutput *
 vma_output_open (const char *target, GError **error)
 {
@@ -157,7 +180,8 @@ vma_output_open (const char *target, GError **error)
   gboolean ok;
 
   output->target = g_strdup (target);
-  output->fd = -1;
+  output->fd = output->read_fd = -1;
+  output->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
   pthread_mutex_init (&output->lock, NULL);
   if (strcmp (target, "-") == 0)
     ok = open_inherited (output, "1", error);
@@ -167,7 +191,13 @@ vma_output_open (const char *target, GError **error)
     ok = open_command (output, target + 5, error);
   else
     ok = open_file (output, error);
-  return ok ? g_steal_pointer (&output) : NULL;
+  if (!ok)
+    return NULL;
+  if (output->seekable)
+    output->read_fd = fcntl (output->fd, F_DUPFD_CLOEXEC, 3);
+  else
+    never_wait (output);
+  return g_steal_pointer (&output);
 }
 
 gboolean
@@ -198,9 +228,11 @@ try_again (VmaOutput *output, int errnum)
 {
   if (errnum != EAGAIN)
     return errnum == EINTR;
-  /* A pipe that another program made so does not wait by itself. */
-  struct pollfd wait = { .fd = output->fd, .events = POLLOUT };
-  return poll (&wait, 1, -1) >= 0 || errno == EINTR;
+  struct pollfd wait[] = {
+    { .fd = output->fd, .events = POLLOUT },
+    { .fd = output->wake_fd, .events = POLLIN },
+  };
+  return poll (wait, G_N_ELEMENTS (wait), -1) >= 0 || errno == EINTR;
 }
 
 gboolean
@@ -259,7 +291,7 @@ vma_output_read_at (VmaOutput *output, void *buffer, gsize size, guint64 offset,
   gsize done = 0;
 
   while (done < size) {
-    gssize n = pread (output->fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
+    gssize n = pread (output->read_fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
     if (n > 0)
       done += (gsize) n;
     else if (n == 0 || errno != EINTR) {
@@ -387,6 +419,9 @@ vma_output_cancel (VmaOutput *output, gboolean at_once)
   if (output->finished)
     return;
   gboolean first = !atomic_exchange (&output->cancelled, TRUE);
+  const guint64 one = 1;
+  if (output->wake_fd >= 0 && write (output->wake_fd, &one, sizeof one) < 0)
+    g_debug ("eventfd: %s", g_strerror (errno));
   /* Before its input ends, which must not look to it like the end of an archive. */
   if (output->child != 0 && (first || at_once))
     kill (-output->child, at_once ? SIGKILL : SIGTERM);
@@ -421,6 +456,10 @@ vma_output_free (VmaOutput *output)
     g_debug ("%s: cannot be truncated: %s", output->target, g_strerror (errno));
   if (output->fd >= 0)
     close (output->fd);
+  if (output->read_fd >= 0)
+    close (output->read_fd);
+  if (output->wake_fd >= 0)
+    close (output->wake_fd);
   pthread_mutex_destroy (&output->lock);
   g_free (output->final);
   g_free (output->target);

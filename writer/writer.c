@@ -5,6 +5,7 @@
 #include "index/map.h"
 #include "vma/build.h"
 #include "vma/error.h"
+#include "writer/bits.h"
 #include "writer/blocks.h"
 #include "writer/sink.h"
 
@@ -157,7 +158,7 @@ vma_writer_register_stream (VmaWriter *writer, const char *name, guint64 size, G
   stream->size = size;
   stream->clusters = stream->is_vmstate ? VMA_MAX_CLUSTERS : vma_clusters_for_size (size);
   if (!stream->is_vmstate)
-    stream->seen = g_try_malloc0 (stream->clusters / 8 + 1);
+    stream->seen = g_try_malloc0 (vma_bits_bytes (stream->clusters));
   if (writer->options.readable)
     stream->map = vma_map_new (stream->clusters);
   if ((stream->seen == NULL && !stream->is_vmstate)
@@ -211,37 +212,6 @@ begin (VmaWriter *writer, GError **error)
   return check_failure (writer, error);
 }
 
-/* The first of n bits that is set, or n.  Bytes at a time. */
-static guint64
-find_seen (const guint8 *seen, guint64 first, guint64 n)
-{
-  for (guint64 i = 0; i < n;) {
-    guint64 at = first + i;
-    if (at % 8 == 0 && n - i >= 8 && seen[at / 8] == 0)
-      i += 8;
-    else if ((seen[at / 8] >> (at % 8) & 1) != 0)
-      return i;
-    else
-      i++;
-  }
-  return n;
-}
-
-static void
-set_seen (guint8 *seen, guint64 first, guint64 n)
-{
-  for (guint64 i = 0; i < n;) {
-    guint64 at = first + i;
-    if (at % 8 == 0 && n - i >= 8) {
-      seen[at / 8] = 0xff;
-      i += 8;
-    } else {
-      seen[at / 8] = (guint8) (seen[at / 8] | 1u << (at % 8));
-      i++;
-    }
-  }
-}
-
 /* Marks clusters as given out, all or none.  The caller holds the lock. */
 static gboolean
 claim (VmaWriter *writer, guint8 id, guint64 cluster, guint64 n, GError **error)
@@ -257,7 +227,7 @@ claim (VmaWriter *writer, guint8 id, guint64 cluster, guint64 n, GError **error)
     reason = "beyond the end of the stream";
   else if (stream->is_vmstate && cluster != stream->next)
     reason = "out of order";
-  else if (!stream->is_vmstate && find_seen (stream->seen, cluster, n) < n)
+  else if (!stream->is_vmstate && vma_bits_find (stream->seen, cluster, n, TRUE) < n)
     reason = "written twice";
   if (reason != NULL) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
@@ -268,7 +238,7 @@ claim (VmaWriter *writer, guint8 id, guint64 cluster, guint64 n, GError **error)
   if (stream->is_vmstate)
     stream->next += n;
   else
-    set_seen (stream->seen, cluster, n);
+    vma_bits_set (stream->seen, cluster, n);
   stream->n_seen += n;
   return TRUE;
 }
@@ -612,7 +582,7 @@ vma_writer_close_stream (VmaWriter *writer, guint8 id, GError **error)
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "stream %u is not open", id);
     return FALSE;
   }
-  if (!stream->is_vmstate)
+  if (!stream->is_vmstate && !writer->options.partial)
     missing = stream->clusters - stream->n_seen;
   if (missing > 0) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_MISSING,
@@ -749,11 +719,12 @@ vma_writer_read_cluster (VmaWriter *writer, guint8 id, guint64 cluster, void *bu
   }
   pthread_mutex_lock (&writer->lock);
   gboolean seen = stream->is_vmstate ? cluster < stream->next
-                                     : find_seen (stream->seen, cluster, 1) == 0;
+                                     : vma_bits_get (stream->seen, cluster);
   while (seen && (entry = vma_map_get (stream->map, cluster)) == VMA_ENTRY_MISSING
          && writer->failure == NULL)
     pthread_cond_wait (&writer->changed, &writer->lock); /* its data are on their way */
-  gboolean ok = check_failure (writer, error);
+  /* What was written before a failure can still be read. */
+  gboolean ok = !seen || entry != VMA_ENTRY_MISSING || check_failure (writer, error);
   pthread_mutex_unlock (&writer->lock);
   if (!ok)
     return -1;

@@ -35,6 +35,7 @@ typedef struct {
   int level;                  /* 0: the library's default */
   guint threads;              /* that compress; 0: one a processor */
   gboolean readable;          /* keep a map, for vma_writer_pread(); not with a pipe or compression */
+  gboolean partial;           /* clusters may be left out: an archive that is read over another one */
 } VmaWriterOptions;
 
 /* `target` as in writer/output.h.  `options` may be NULL. */
@@ -61,7 +62,7 @@ guint8 vma_writer_register_stream (VmaWriter *writer, const char *name, guint64 
 gboolean vma_writer_dump (VmaWriter *writer, guint8 stream, guint64 cluster, guint64 n,
                           const void *data, GError **error);
 
-/* No more will come.  VMA_ERROR_MISSING where clusters were never dumped. */
+/* No more will come.  VMA_ERROR_MISSING where clusters were never dumped (unless `partial`). */
 gboolean vma_writer_close_stream (VmaWriter *writer, guint8 stream, GError **error);
 
 /*
@@ -124,7 +125,8 @@ guint64 vma_writer_written_bytes (VmaWriter *writer);
 
 /*
  * Reads one cluster that was dumped, whether it is on disk or on its way there (then this waits).
- * `buffer` takes 64 KiB.  1; 0 where the cluster was not dumped yet; -1 on an error.
+ * `buffer` takes 64 KiB.  1; 0 where the cluster was not dumped yet; -1 on an error.  Works until free():
+ * after complete() too, and, for what was written by then, after a failure.
  */
 int vma_writer_read_cluster (VmaWriter *writer, guint8 stream, guint64 cluster, void *buffer,
                              GError **error);
