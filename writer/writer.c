@@ -91,6 +91,8 @@ vma_writer_open (const char *target, const VmaWriterOptions *options, GError **e
     return NULL;
   gboolean in_place = writer->options.compression == VMA_COMPRESS_NONE
                       && vma_output_is_seekable (writer->output);
+  if (writer->options.maybe_readable && !in_place)
+    writer->options.readable = FALSE;
   if (writer->options.readable && !in_place) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                  "%s: what goes through a pipe or a compressor cannot be read back", target);
@@ -690,6 +692,12 @@ vma_writer_get_progress (VmaWriter *writer, guint8 id, VmaStreamProgress *progre
     .transferred = atomic_load_explicit (&stream->transferred, memory_order_relaxed),
     .zero = atomic_load_explicit (&stream->zero, memory_order_relaxed),
   };
+}
+
+gboolean
+vma_writer_is_readable (VmaWriter *writer)
+{
+  return writer->options.readable;
 }
 
 guint64

@@ -34,7 +34,8 @@ typedef struct {
   VmaCompression compression;
   int level;                  /* 0: the library's default */
   guint threads;              /* that compress; 0: one a processor */
-  gboolean readable;          /* keep a map, for vma_writer_pread(); not with a pipe or compression */
+  gboolean readable;          /* keep a map, for vma_writer_read_cluster(); not with compression */
+  gboolean maybe_readable;    /* with `readable`: a pipe is no error, just not readable */
   gboolean partial;           /* clusters may be left out: an archive that is read over another one */
 } VmaWriterOptions;
 
@@ -118,6 +119,9 @@ typedef struct {
 } VmaStreamProgress;
 
 void vma_writer_get_progress (VmaWriter *writer, guint8 stream, VmaStreamProgress *progress);
+
+/* Whether vma_writer_read_cluster() works. */
+gboolean vma_writer_is_readable (VmaWriter *writer);
 
 /* Bytes of archive so far, before compression; and written. */
 guint64 vma_writer_archive_bytes (VmaWriter *writer);

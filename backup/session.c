@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "backup/session.h"
+
+#include "index/lock.h"
+#include "vma/error.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How long stop() waits for threads that do not come back. */
+#define STUCK_SECONDS 5
+
+typedef struct {
+  VmaSession *session;
+  pthread_t id;
+  struct fuse_buf buffer; /* kept from request to request */
+} Thread;
+
+struct VmaSession {
+  struct fuse_session *fuse;
+  guint max_threads;
+  atomic_bool stopping;
+  _Atomic guint idle;
+
+  pthread_mutex_t lock; /* of the list */
+  GPtrArray *threads;   /* Thread */
+};
+
+static void *serve (void *data);
+
+/* The caller holds the lock. */
+static gboolean
+add_thread (VmaSession *session)
+{
+  Thread *thread = g_new0 (Thread, 1);
+  sigset_t all, old;
+
+  thread->session = session;
+  sigfillset (&all);
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  atomic_fetch_add (&session->idle, 1);
+  int failed = pthread_create (&thread->id, NULL, serve, thread);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  if (failed != 0) {
+    atomic_fetch_sub (&session->idle, 1);
+    g_free (thread);
+    return FALSE;
+  }
+  g_ptr_array_add (session->threads, thread);
+  return TRUE;
+}
+
+/* A request was taken by the last idle thread: somebody must be there for the next one. */
+static void
+see_that_one_is_idle (VmaSession *session)
+{
+  VMA_LOCK (&session->lock);
+  if (atomic_load (&session->idle) == 0 && session->threads->len < session->max_threads
+      && !atomic_load (&session->stopping))
+    add_thread (session);
+}
+
+static void *
+serve (void *data)
+{
+  Thread *thread = data;
+  VmaSession *session = thread->session;
+
+  pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
+  while (!fuse_session_exited (session->fuse)) {
+    /* stop() cancels those that wait here; a cancelled thread leaves nothing half done. */
+    pthread_setcancelstate (PTHREAD_CANCEL_ENABLE, NULL);
+    int n = fuse_session_receive_buf (session->fuse, &thread->buffer);
+    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
+    if (n == -EINTR)
+      continue;
+    if (n <= 0)
+      break;
+    if (atomic_fetch_sub (&session->idle, 1) == 1)
+      see_that_one_is_idle (session);
+    fuse_session_process_buf (session->fuse, &thread->buffer);
+    atomic_fetch_add (&session->idle, 1);
+  }
+  return NULL;
+}
+
+VmaSession *
+vma_session_mount (const struct fuse_lowlevel_ops *ops, gpointer data, const char *mountpoint,
+                   const char *options, guint max_threads, GError **error)
+{
+  char *argv[] = { (char *)"vmabackup", (char *)"-o", (char *)options, NULL };
+  struct fuse_args args = FUSE_ARGS_INIT (3, argv);
+  VmaSession *session = g_new0 (VmaSession, 1);
+
+  pthread_mutex_init (&session->lock, NULL);
+  session->threads = g_ptr_array_new ();
+  session->max_threads = max_threads;
+  session->fuse = fuse_session_new (&args, ops, sizeof *ops, data);
+  fuse_opt_free_args (&args);
+  gboolean mounted = session->fuse != NULL && fuse_session_mount (session->fuse, mountpoint) == 0;
+  if (mounted) {
+    VMA_LOCK (&session->lock);
+    if (add_thread (session))
+      return session;
+  }
+  g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "%s: cannot mount", mountpoint);
+  if (mounted)
+    fuse_session_unmount (session->fuse);
+  vma_session_free (session);
+  return NULL;
+}
+
+void
+vma_session_relieve (VmaSession *session, guint n)
+{
+  VMA_LOCK (&session->lock);
+  session->max_threads += n;
+  while (n-- > 0 && !atomic_load (&session->stopping) && add_thread (session))
+    ;
+}
+
+gboolean
+vma_session_stop (VmaSession *session)
+{
+  struct timespec until;
+  gboolean all = TRUE;
+
+  {
+    VMA_LOCK (&session->lock);
+    atomic_store (&session->stopping, TRUE);
+  }
+  fuse_session_exit (session->fuse);
+  /* No thread is added any more: the list stays as it is. */
+  for (guint i = 0; i < session->threads->len; i++)
+    pthread_cancel (((Thread *)g_ptr_array_index (session->threads, i))->id);
+  clock_gettime (CLOCK_REALTIME, &until);
+  until.tv_sec += STUCK_SECONDS;
+  for (guint i = session->threads->len; i-- > 0;) {
+    Thread *thread = g_ptr_array_index (session->threads, i);
+
+    if (pthread_timedjoin_np (thread->id, NULL, &until) != 0) {
+      all = FALSE;
+      continue;
+    }
+    free (thread->buffer.mem);
+    g_free (thread);
+    g_ptr_array_remove_index_fast (session->threads, i);
+  }
+  /* Closes our end: whoever still has a file open gets an error from here on. */
+  fuse_session_unmount (session->fuse);
+  return all;
+}
+
+void
+vma_session_free (VmaSession *session)
+{
+  if (session->fuse != NULL)
+    fuse_session_destroy (session->fuse);
+  g_ptr_array_unref (session->threads);
+  pthread_mutex_destroy (&session->lock);
+  g_free (session);
+}
