@@ -19,6 +19,7 @@ typedef enum {
   VMA_ERROR_UNSUPPORTED, /* valid, but beyond what this program can do */
   VMA_ERROR_INVALID,     /* the caller's (user's) arguments do not fit */
   VMA_ERROR_CANCELLED,   /* stopped on request */
+  VMA_ERROR_NO_SPACE,    /* a file that we write cannot grow */
   VMA_ERROR_NOTE,        /* no error: something worth telling */
 } VmaError;
 
