@@ -8,8 +8,8 @@
 
 /*
  * st_blocks counts what is stored; clusters that cannot be read count as stored, or `tar -S` would take
- * them for holes.  While the scan runs nobody knows: then the whole size, which makes nobody skip
- * anything.
+ * them for holes.  While the scan runs nobody knows, and for a part of a disk nobody counts: then the
+ * whole size, which makes nobody skip anything.
  */
 static guint64
 image_blocks (VmaImage *image, guint64 size)
@@ -18,7 +18,7 @@ image_blocks (VmaImage *image, guint64 size)
   guint8 id = vma_image_device (image)->id;
   VmaDeviceCounts counts;
 
-  if (vma_index_state (index) == VMA_INDEX_BUILDING)
+  if (vma_index_state (index) == VMA_INDEX_BUILDING || vma_image_is_window (image))
     return (size + 511) / 512;
   vma_index_get_device_counts (index, id, &counts);
   guint64 unreadable = counts.bad + vma_index_missing (index, id);

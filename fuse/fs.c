@@ -61,13 +61,45 @@ answer_lookup (const VmaRequest *request)
   fuse_reply_entry (request->req, &entry);
 }
 
+/* Whether somebody asks for a partition that was not found so far. */
+static gboolean
+may_become_window (const VmaRequest *request)
+{
+  VmaParts *parts = request->mounted->parts;
+
+  if (parts == NULL || request->node->hidden || !g_str_has_suffix (request->name, ".raw"))
+    return FALSE;
+  vma_parts_start (parts);
+  return TRUE;
+}
+
+static gboolean
+windows_are_known (const VmaRequest *request)
+{
+  return vma_parts_is_finished (request->mounted->parts);
+}
+
+static void
+answer_lookup_window (const VmaRequest *request)
+{
+  VmaRequest found = *request;
+
+  found.node = vma_tree_lookup (request->node, request->name);
+  if (found.node == NULL)
+    fuse_reply_err (request->req, ENOENT);
+  else
+    answer_lookup (&found);
+}
+
 static void
 serve_lookup (const VmaRequest *request)
 {
   VmaRequest found = *request;
 
   found.node = vma_tree_lookup (request->node, request->name);
-  if (found.node == NULL)
+  if (found.node == NULL && may_become_window (request))
+    submit (request, windows_are_known, answer_lookup_window);
+  else if (found.node == NULL)
     fuse_reply_err (request->req, ENOENT);
   else
     submit (&found, stat_is_ready, answer_lookup);
@@ -159,8 +191,11 @@ serve_opendir (const VmaRequest *request)
     fuse_reply_err (request->req, ENOTDIR);
     return;
   }
-  file.cache_readdir = 1;
-  file.keep_cache = 1;
+  if (request->mounted->parts != NULL)
+    vma_parts_start (request->mounted->parts);
+  /* Until the partitions are known, a listing is not the last word. */
+  file.cache_readdir = file.keep_cache
+      = request->mounted->parts == NULL || windows_are_known (request);
   fuse_reply_open (request->req, &file);
 }
 
@@ -184,10 +219,9 @@ dir_entry (const VmaNode *dir, guint i, const char **name)
     *name = "..";
     return dir->parent;
   }
-  if (i - 2 >= dir->children->len)
-    return NULL;
-  const VmaNode *child = g_ptr_array_index (dir->children, i - 2);
-  *name = child->name;
+  const VmaNode *child = vma_tree_child (dir, i - 2);
+  if (child != NULL)
+    *name = child->name;
   return child;
 }
 

@@ -37,9 +37,14 @@ open_archive (const VmaMountOptions *options)
   g_autoptr (VmaMounted) mounted = vma_mounted_open (options->archive, options, &error);
 
   if (mounted != NULL) {
+    gint64 grace = options->wait ? -1 : GRACE_MS;
     vma_archive_start_index (mounted->archive);
-    if (vma_archive_wait_index (mounted->archive, options->wait ? -1 : GRACE_MS, NULL, &error)
-        || error == NULL)
+    if (mounted->parts != NULL)
+      vma_parts_start (mounted->parts);
+    gboolean complete = vma_archive_wait_index (mounted->archive, grace, NULL, &error);
+    if (complete && mounted->parts != NULL)
+      vma_parts_wait (mounted->parts, grace);
+    if (complete || error == NULL)
       return g_steal_pointer (&mounted);
   }
   vma_log_error (error);

@@ -53,6 +53,8 @@ vma_mounted_open (const char *path, const VmaMountOptions *options, GError **err
   mounted->source = g_canonicalize_filename (path, NULL);
   mounted->archive = g_steal_pointer (&archive);
   mounted->tree = vma_tree_new (mounted->archive);
+  if (options->parts)
+    mounted->parts = vma_parts_new (mounted->archive, mounted->tree);
   mounted->errors = vma_read_errors_new ();
   mounted->parked = vma_parked_new (mounted->archive);
   set_ownership (mounted, path);
@@ -64,6 +66,7 @@ vma_mounted_free (VmaMounted *mounted)
 {
   vma_parked_free (mounted->parked);
   vma_read_errors_free (mounted->errors);
+  g_clear_pointer (&mounted->parts, vma_parts_free);
   vma_tree_free (mounted->tree);
   vma_archive_free (mounted->archive);
   g_free (mounted->source);

@@ -13,6 +13,7 @@
 
 #include "fuse/errors.h"
 #include "fuse/options.h"
+#include "fuse/parts.h"
 #include "fuse/tree.h"
 
 #include <stdatomic.h>
@@ -24,6 +25,7 @@ typedef struct {
   char *source; /* the archive's absolute path: the daemon's directory changes */
   VmaArchive *archive;
   VmaTree *tree;
+  VmaParts *parts;     /* NULL: not wanted */
   VmaReadErrors *errors;
   VmaParked *parked;
   uid_t uid;

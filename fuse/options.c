@@ -144,6 +144,13 @@ set_memory_limit (VmaMountOptions *options, const char *value, GError **error)
   return parse_size (value, &options->memory_limit, error);
 }
 
+static gboolean
+set_parts (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->parts = TRUE;
+  return TRUE;
+}
+
 static const MountOption our_options[] = {
   { "uid=", set_uid },
   { "gid=", set_gid },
@@ -155,6 +162,7 @@ static const MountOption our_options[] = {
   { "direct_io", set_direct_io },
   { "wait", set_wait },
   { "follow", set_follow },
+  { "parts", set_parts },
   { "cache_size=", set_cache_size },
   { "memory_limit=", set_memory_limit },
 };
@@ -235,6 +243,7 @@ static const char description[]
       "\n"
       "Mount options (-o):\n"
       "  salvage              mount a damaged archive; what is lost reads as an I/O error\n"
+      "  parts                show each partition as a file too: disk-NAME.p2.raw\n"
       "  wait                 return only when the whole archive is indexed\n"
       "  uid=N gid=N mode=M   owner and permissions of the files (default: the archive's)\n"
       "  allow_other          let other users in\n"

@@ -20,6 +20,7 @@ typedef struct {
   gboolean salvage;
   gboolean direct_io;
   gboolean follow;
+  gboolean parts; /* partitions are files too */
   guint64 cache_size, memory_limit; /* bytes; 0: default */
   gboolean wait; /* for the whole index, before the mount returns */
   gboolean show_version;

@@ -64,6 +64,7 @@ finish (Waiting *waiting, gboolean stopped)
   else
     waiting->request.answer (&waiting->request);
   vma_mounted_release (waiting->request.mounted);
+  g_free ((char *) waiting->request.name);
   g_free (waiting);
 }
 
@@ -128,6 +129,7 @@ vma_parked_submit (VmaParked *parked, const VmaRequest *request)
 
   Waiting *waiting = g_new0 (Waiting, 1);
   waiting->request = *request;
+  waiting->request.name = g_strdup (request->name);
   waiting->parked = parked;
   vma_mounted_hold (request->mounted);
   /* Before it is on the list: from there another thread may answer and free it. */

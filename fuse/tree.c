@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/tree.h"
 
+#include <limits.h>
+#include <stdatomic.h>
 #include <string.h>
 
 struct VmaTree {
@@ -11,6 +13,11 @@ static void
 node_free (VmaNode *node)
 {
   g_free (node->name);
+  GPtrArray *windows = atomic_load (&node->windows);
+
+  if (node->image != NULL && vma_image_is_window (node->image))
+    vma_image_free_window (node->image);
+  g_clear_pointer (&windows, g_ptr_array_unref);
   g_clear_pointer (&node->children, g_ptr_array_unref);
   g_free (node);
 }
@@ -60,33 +67,83 @@ vma_tree_new (VmaArchive *archive)
 }
 
 void
+vma_tree_add_windows (VmaTree *tree, GPtrArray *windows)
+{
+  VmaNode *root = g_ptr_array_index (tree->nodes, 0);
+  GPtrArray *nodes = g_ptr_array_new_with_free_func ((GDestroyNotify) node_free);
+
+  for (guint i = 0; i < windows->len; i++) {
+    VmaTreeWindow *window = g_ptr_array_index (windows, i);
+    VmaNode *node = g_new0 (VmaNode, 1);
+
+    node->ino = root->ino + tree->nodes->len + i;
+    node->kind = VMA_NODE_IMAGE;
+    node->name = window->name;
+    node->parent = root;
+    node->image = window->image;
+    /* A config may be called the same; and names beyond this cannot be looked up. */
+    node->hidden = vma_tree_lookup (root, node->name) != NULL || strlen (node->name) > NAME_MAX;
+    g_ptr_array_add (nodes, node);
+    g_free (window);
+  }
+  g_ptr_array_unref (windows);
+  atomic_store_explicit (&root->windows, nodes, memory_order_release);
+}
+
+void
 vma_tree_free (VmaTree *tree)
 {
   g_ptr_array_unref (tree->nodes);
   g_free (tree);
 }
 
+static GPtrArray *
+windows_of (const VmaNode *dir)
+{
+  return atomic_load_explicit (&dir->windows, memory_order_acquire);
+}
+
 VmaNode *
 vma_tree_node (VmaTree *tree, fuse_ino_t ino)
 {
-  if (ino < FUSE_ROOT_ID || ino - FUSE_ROOT_ID >= tree->nodes->len)
+  VmaNode *root = g_ptr_array_index (tree->nodes, 0);
+
+  if (ino < root->ino)
     return NULL;
-  return g_ptr_array_index (tree->nodes, ino - FUSE_ROOT_ID);
+  if (ino - root->ino < tree->nodes->len)
+    return g_ptr_array_index (tree->nodes, ino - root->ino);
+  const GPtrArray *windows = windows_of (root);
+  ino -= root->ino + tree->nodes->len;
+  return windows != NULL && ino < windows->len ? g_ptr_array_index (windows, ino) : NULL;
+}
+
+VmaNode *
+vma_tree_child (const VmaNode *dir, guint i)
+{
+  if (dir->children == NULL)
+    return NULL;
+  if (i < dir->children->len)
+    return g_ptr_array_index (dir->children, i);
+  const GPtrArray *windows = windows_of (dir);
+  i -= dir->children->len;
+  return windows != NULL && i < windows->len ? g_ptr_array_index (windows, i) : NULL;
 }
 
 VmaNode *
 vma_tree_lookup (VmaNode *dir, const char *name)
 {
-  for (guint i = 0; dir->children != NULL && i < dir->children->len; i++) {
-    VmaNode *node = g_ptr_array_index (dir->children, i);
+  VmaNode *node;
+
+  for (guint i = 0; (node = vma_tree_child (dir, i)) != NULL; i++)
     if (strcmp (node->name, name) == 0)
       return node;
-  }
   return NULL;
 }
 
 guint
 vma_tree_size (VmaTree *tree)
 {
-  return tree->nodes->len;
+  const GPtrArray *windows = windows_of (g_ptr_array_index (tree->nodes, 0));
+
+  return tree->nodes->len + (windows != NULL ? windows->len : 0);
 }

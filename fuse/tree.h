@@ -2,11 +2,12 @@
 /*
  * What a mount shows: a small, fixed tree of nodes.
  *
- * Owns the nodes; their number is their inode number.  Nothing changes after the tree was made, so any
- * thread may walk it.
+ * Owns the nodes; their number is their inode number.  Nothing changes after the tree was made, but
+ * that windows appear, once and all together; so any thread may walk it.
  *
  *   /                      VMA_NODE_DIR
  *   /disk-NAME.raw         VMA_NODE_IMAGE   a device
+ *   /disk-NAME.p2.raw      VMA_NODE_IMAGE   a partition, with -o parts
  *   /vmstate.bin           VMA_NODE_IMAGE
  *   /CONFIG                VMA_NODE_TEXT    a config
  *   /.vmafs                VMA_NODE_DIR     not listed
@@ -37,6 +38,7 @@ struct VmaNode {
   VmaNode *parent;     /* the root is its own */
   GPtrArray *children; /* VMA_NODE_DIR: VmaNode *, in the order they are listed */
   VmaImage *image;     /* VMA_NODE_IMAGE */
+  _Atomic (GPtrArray *) windows; /* of the root: children that came later; NULL: none yet */
   GBytes *text;        /* VMA_NODE_TEXT */
 };
 
@@ -49,4 +51,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaTree, vma_tree_free)
 /* The node with this inode number, or NULL.  FUSE_ROOT_ID is the root. */
 VmaNode *vma_tree_node (VmaTree *tree, fuse_ino_t ino);
 VmaNode *vma_tree_lookup (VmaNode *dir, const char *name);
+/* The i-th child of a directory, or NULL behind the last. */
+VmaNode *vma_tree_child (const VmaNode *dir, guint i);
+
+/* Shows these windows from now on: VmaTreeWindow *, which it takes.  Once, by one thread. */
+typedef struct {
+  char *name;
+  VmaImage *image; /* a window */
+} VmaTreeWindow;
+
+void vma_tree_add_windows (VmaTree *tree, GPtrArray *windows);
+
 guint vma_tree_size (VmaTree *tree);

@@ -7,4 +7,6 @@
 struct VmaImage {
   VmaArchive *archive;
   const VmaDevice *device;
+  gboolean is_window;
+  guint64 start, length; /* of a window; start is 0 for others */
 };

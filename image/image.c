@@ -18,6 +18,36 @@ vma_image_device (VmaImage *image)
   return image->device;
 }
 
+VmaImage *
+vma_image_new_window (VmaImage *disk, guint64 offset, guint64 length)
+{
+  VmaImage *window = g_new0 (VmaImage, 1);
+
+  g_assert (!disk->device->is_vmstate && !disk->is_window && offset <= disk->device->size
+            && length <= disk->device->size - offset);
+  *window = (VmaImage){
+    .archive = disk->archive,
+    .device = disk->device,
+    .is_window = TRUE,
+    .start = offset,
+    .length = length,
+  };
+  return window;
+}
+
+void
+vma_image_free_window (VmaImage *window)
+{
+  g_assert (window->is_window);
+  g_free (window);
+}
+
+gboolean
+vma_image_is_window (VmaImage *image)
+{
+  return image->is_window;
+}
+
 gboolean
 vma_image_size_is_known (VmaImage *image)
 {
@@ -30,6 +60,8 @@ size_in (VmaImage *image, VmaIndex *index)
 {
   VmaDeviceCounts counts;
 
+  if (image->is_window)
+    return image->length;
   if (!image->device->is_vmstate)
     return image->device->size;
   vma_index_get_device_counts (index, image->device->id, &counts);
@@ -97,8 +129,9 @@ vma_image_is_ready (VmaImage *image, guint64 offset, gsize size)
   if (size == 0 || offset >= total)
     return TRUE;
 
-  guint64 last = (MIN (total - offset, size) + offset - 1) / VMA_CLUSTER_SIZE;
-  for (guint64 cluster = offset / VMA_CLUSTER_SIZE, end; cluster <= last; cluster = end) {
+  guint64 first = image->start + offset;
+  guint64 last = (MIN (total - offset, size) + first - 1) / VMA_CLUSTER_SIZE;
+  for (guint64 cluster = first / VMA_CLUSTER_SIZE, end; cluster <= last; cluster = end) {
     gboolean pending;
     VmaEntry entry = vma_index_lookup (index, image->device->id, cluster, &end, &pending);
     if (entry == VMA_ENTRY_LOST)
@@ -174,11 +207,14 @@ vma_image_span (VmaImage *image, guint64 offset, VmaSpan *span, GCancellable *ca
   VmaEntry entry;
   guint64 run_end, size;
 
+  guint64 at = image->start + offset;
+
   if (!vma_image_size (image, &size, cancellable, error)
-      || !lookup (image, offset / VMA_CLUSTER_SIZE, &entry, &run_end, cancellable, error))
+      || !lookup (image, at / VMA_CLUSTER_SIZE, &entry, &run_end, cancellable, error))
     return FALSE;
-  span_of_entry (offset, entry, run_end, span);
-  span->end = MIN (span->end, size);
+  span_of_entry (at, entry, run_end, span);
+  span->start = offset;
+  span->end = MIN (span->end - image->start, size);
   return TRUE;
 }
 
@@ -250,7 +286,7 @@ vma_image_pread (VmaImage *image, void *buffer, gsize size, guint64 offset,
   size = (gsize) MIN (size, total - offset);
 
   for (gsize done = 0; done < size;) {
-    guint64 at = offset + done, run_end;
+    guint64 at = image->start + offset + done, run_end;
     VmaEntry entry;
     VmaSpan span;
 

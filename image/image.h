@@ -3,7 +3,7 @@
  * A readable disk: the cluster map of a device, and the source its bytes come from.
  *
  * The one read engine: everything that reads a disk goes through here.  An image belongs to its
- * archive.  Any thread may call anything at any time; no lock is taken on the way of a read.
+ * archive (a window to whoever made it).  Any thread may call anything at any time; no lock is taken on the way of a read.
  *
  * A cluster that is missing or bad is an error, never zeros.  What the scan has not come to yet is
  * waited for.
@@ -14,6 +14,14 @@
 
 VmaArchive *vma_image_archive (VmaImage *image);
 const VmaDevice *vma_image_device (VmaImage *image);
+
+/*
+ * A stretch of a disk as an image of its own, such as a partition; it must lie inside the disk, which is no
+ * vmstate.  Offsets count from its start.  Freed by the caller, before the archive.
+ */
+VmaImage *vma_image_new_window (VmaImage *disk, guint64 offset, guint64 length);
+void vma_image_free_window (VmaImage *window);
+gboolean vma_image_is_window (VmaImage *image);
 
 /*
  * The exact size in bytes.  For vmstate that is known only when the index is finished, and is waited
