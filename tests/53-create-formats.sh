@@ -35,8 +35,7 @@ export TMPDIR=$TEST_TMP/tmp
 mkdir tmp
 for format in qcow2 vmdk vdi vhdx qed parallels qcow; do
     qemu-img convert -O "$format" disk.raw "image.$format" 2>/dev/null || continue
-    size=$(qemu-img info --output=json "image.$format" |
-        sed -n 's/.*"virtual-size": \([0-9]*\).*/\1/p' | sort -u)
+    size=$(qemu-img info --output=json "image.$format" | jq '.["virtual-size"]')
     [ "$size" = 41943040 ] || continue
     # As it is found out, and as it is given.
     "$VMATOOL" create "$format.vma" "${same[@]}" "d=image.$format"

@@ -68,7 +68,7 @@ def run(args, wanted):
                 lines.append(line(f"{prefix}/{name}", test, args))
     for name in wanted:
         if name not in seen:
-            lines.append(f"FAIL {prefix}/{name}: no result ({result.stderr.strip()[-200:]})")
+            lines.append(f"FAIL {prefix}/{name}: no result ({(result.stdout + result.stderr).strip()[-200:]!r})")
     return lines
 
 
