@@ -41,7 +41,7 @@ answer (VmaPending *pending)
 static gboolean
 is_too_late (VmaDeadman *deadman, gint64 now)
 {
-  const gint64 limit = (gint64)deadman->options.seconds * G_USEC_PER_SEC;
+  const gint64 limit = (gint64) deadman->options.seconds * G_USEC_PER_SEC;
 
   for (GList *at = deadman->pending.head; at != NULL; at = at->next) {
     const VmaPending *pending = at->data;

@@ -60,11 +60,10 @@ file_of (fuse_req_t req, fuse_ino_t ino)
 {
   VmaFiles *files = files_of (req);
 
-  return ino >= 2 && ino - 2 < 2 * (guint64)files->options.n_disks ? &files->files[ino - 2] : NULL;
+  return ino >= 2 && ino - 2 < 2 * (guint64) files->options.n_disks ? &files->files[ino - 2] : NULL;
 }
 
-/* --- attributes --------------------------------------------------------------------------------
- */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 static void
 fill_stat (VmaFiles *files, fuse_ino_t ino, struct stat *st)
@@ -78,7 +77,7 @@ fill_stat (VmaFiles *files, fuse_ino_t ino, struct stat *st)
     .st_blksize = VMA_CLUSTER_SIZE,
   };
   if (ino != FUSE_ROOT_ID) {
-    st->st_size = (off_t)files->sizes[files->files[ino - 2].disk];
+    st->st_size = (off_t) files->sizes[files->files[ino - 2].disk];
     st->st_blocks = (st->st_size + 511) / 512;
   }
 }
@@ -120,7 +119,7 @@ files_setattr (fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int which,
   const File *file = file_of (req, ino);
 
   if (file != NULL && (which & FUSE_SET_ATTR_SIZE) != 0
-      && (guint64)wanted->st_size != files_of (req)->sizes[file->disk])
+      && (guint64) wanted->st_size != files_of (req)->sizes[file->disk])
     fuse_reply_err (req, EINVAL);
   else
     files_getattr (req, ino, fi);
@@ -134,10 +133,10 @@ files_readdir (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED, size_t size, off_t 
   g_autofree char *buffer = g_malloc (size);
   gsize used = 0;
 
-  for (guint i = (guint)offset; i < 2 * files->options.n_disks; i++) {
+  for (guint i = (guint) offset; i < 2 * files->options.n_disks; i++) {
     struct stat st = { .st_ino = i + 2, .st_mode = S_IFREG };
     gsize n = fuse_add_direntry (req, buffer + used, size - used, files->files[i].name, &st,
-                                 (off_t)i + 1);
+                                 (off_t) i + 1);
     if (n > size - used)
       break;
     used += n;
@@ -145,8 +144,7 @@ files_readdir (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED, size_t size, off_t 
   fuse_reply_buf (req, buffer, used);
 }
 
-/* --- files -------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static void
 files_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNUSED)
@@ -157,7 +155,7 @@ files_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNU
   if (file_of (req, ino) == NULL)
     fuse_reply_err (req, EISDIR);
   else
-    fuse_reply_buf (req, (const char *)&out, sizeof out);
+    fuse_reply_buf (req, (const char *) &out, sizeof out);
 }
 
 static void
@@ -177,7 +175,7 @@ now_ns (void)
   struct timespec now;
 
   clock_gettime (CLOCK_MONOTONIC, &now);
-  return (guint64)now.tv_sec * 1000000000u + (guint64)now.tv_nsec;
+  return (guint64) now.tv_sec * 1000000000u + (guint64) now.tv_nsec;
 }
 
 /* A write, or (NULL) a write of zeros; answered in any case. */
@@ -189,7 +187,7 @@ take (fuse_req_t req, const File *file, const char *data, guint64 size, guint64 
   guint64 start = now_ns ();
 
   vma_deadman_enter (files->deadman, &pending);
-  vma_point_write (files->options.point, file->disk, file->hook, offset, (const guint8 *)data,
+  vma_point_write (files->options.point, file->disk, file->hook, offset, (const guint8 *) data,
                    size);
   if (file->hook) {
     Counts *counts = &files->counts[file->disk];
@@ -217,7 +215,7 @@ files_write (fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_
   if (file == NULL)
     fuse_reply_err (req, EISDIR);
   else
-    take (req, file, data, size, (guint64)offset);
+    take (req, file, data, size, (guint64) offset);
 }
 
 static void
@@ -232,7 +230,7 @@ files_fallocate (fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t l
   else if (kind != FALLOC_FL_ZERO_RANGE && kind != FALLOC_FL_PUNCH_HOLE)
     fuse_reply_err (req, EOPNOTSUPP); /* QEMU finds another way */
   else
-    take (req, file, NULL, (guint64)length, (guint64)offset);
+    take (req, file, NULL, (guint64) length, (guint64) offset);
 }
 
 /*
@@ -279,19 +277,19 @@ files_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     return;
   }
   guint64 end = files->sizes[file->disk];
-  if ((guint64)offset >= end) {
+  if ((guint64) offset >= end) {
     fuse_reply_buf (req, NULL, 0);
     return;
   }
   VmaPending pending = { .req = req, .reads = TRUE };
-  guint64 n = MIN (MIN (size, MAX_READ), end - (guint64)offset);
+  guint64 n = MIN (MIN (size, MAX_READ), end - (guint64) offset);
   g_autofree guint8 *buffer = g_malloc (n);
   vma_deadman_enter (files->deadman, &pending);
-  gboolean ok = read_back (files, file, buffer, (guint64)offset, n);
+  gboolean ok = read_back (files, file, buffer, (guint64) offset, n);
   if (!vma_deadman_leave (files->deadman, &pending))
     return;
   if (ok)
-    fuse_reply_buf (req, (const char *)buffer, n);
+    fuse_reply_buf (req, (const char *) buffer, n);
   else
     fuse_reply_err (req, EIO);
 }
@@ -309,11 +307,11 @@ files_lseek (fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
   }
   guint64 size = files->sizes[file->disk];
   guint64 found
-      = vma_point_seek (files->options.point, file->disk, (guint64)offset, whence == SEEK_DATA);
-  if ((guint64)offset >= size || (whence == SEEK_DATA && found >= size))
+      = vma_point_seek (files->options.point, file->disk, (guint64) offset, whence == SEEK_DATA);
+  if ((guint64) offset >= size || (whence == SEEK_DATA && found >= size))
     fuse_reply_err (req, ENXIO);
   else
-    fuse_reply_lseek (req, (off_t)found);
+    fuse_reply_lseek (req, (off_t) found);
 }
 
 /* Nothing is promised before the archive is complete. */
@@ -333,7 +331,7 @@ files_flush (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED, struct fuse_file_info
 static void
 files_init (void *data G_GNUC_UNUSED, struct fuse_conn_info *conn)
 {
-  conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+  conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
 /* No extended attributes: the kernel would ask for one at each write. */
@@ -352,13 +350,12 @@ static const struct fuse_lowlevel_ops files_ops = {
   .flush = files_flush,
 };
 
-/* --- the mount ---------------------------------------------------------------------------------
- */
+/* --- the mount -------------------------------------------------------------------------------- */
 
 static guint64
 progress (gpointer data)
 {
-  VmaTargetSink *sink = ((VmaFiles *)data)->options.sink;
+  VmaTargetSink *sink = ((VmaFiles *) data)->options.sink;
 
   return sink->ops->written (sink);
 }

@@ -103,8 +103,7 @@ vma_point_free (VmaPoint *point)
   g_free (point);
 }
 
-/* --- failing -----------------------------------------------------------------------------------
- */
+/* --- failing ---------------------------------------------------------------------------------- */
 
 gboolean
 vma_point_fail (VmaPoint *point, const GError *error)
@@ -147,8 +146,7 @@ fail_request (VmaPoint *point, guint disk, guint64 offset, guint64 size, const c
   vma_point_fail (point, error);
 }
 
-/* --- to the sink -------------------------------------------------------------------------------
- */
+/* --- to the sink ------------------------------------------------------------------------------ */
 
 /* Bytes of clusters [cluster, cluster + n). */
 static guint64
@@ -192,10 +190,10 @@ store (VmaPoint *point, guint id, gboolean hurry, guint64 cluster, guint64 n, co
   for (guint64 done = 0; done < n;) {
     const guint8 *from = data != NULL ? data + done * VMA_CLUSTER_SIZE : NULL;
     guint64 run = data != NULL ? 1 : n;
-    gboolean zero = from == NULL || is_zero (from, (gsize)bytes_in (disk, cluster + done, 1));
+    gboolean zero = from == NULL || is_zero (from, (gsize) bytes_in (disk, cluster + done, 1));
     while (done + run < n
            && is_zero (data + (done + run) * VMA_CLUSTER_SIZE,
-                       (gsize)bytes_in (disk, cluster + done + run, 1))
+                       (gsize) bytes_in (disk, cluster + done + run, 1))
                   == zero)
       run++;
     VmaTargetClusters clusters = {
@@ -203,7 +201,7 @@ store (VmaPoint *point, guint id, gboolean hurry, guint64 cluster, guint64 n, co
       .cluster = cluster + done,
       .n = run,
       .data = zero ? NULL : from,
-      .size = zero ? 0 : (gsize)bytes_in (disk, cluster + done, run),
+      .size = zero ? 0 : (gsize) bytes_in (disk, cluster + done, run),
       .hurry = hurry,
     };
     if (!point->sink->ops->write (point->sink, &clusters, error))
@@ -224,8 +222,7 @@ store_or_fail (VmaPoint *point, guint id, gboolean hurry, guint64 cluster, guint
     vma_point_fail (point, error);
 }
 
-/* --- taking ------------------------------------------------------------------------------------
- */
+/* --- taking ----------------------------------------------------------------------------------- */
 
 static gboolean
 lies_in (gpointer key G_GNUC_UNUSED, gpointer value, gpointer data)
@@ -320,7 +317,7 @@ write_piece (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint at
       }
     }
     if (incomplete != NULL) {
-      guint all = (guint)((bytes_in (disk, cluster, 1) + PIECE - 1) / PIECE);
+      guint all = (guint) ((bytes_in (disk, cluster, 1) + PIECE - 1) / PIECE);
       add_piece (incomplete, at, end, data);
       complete = incomplete->n_have == all;
     }
@@ -366,14 +363,13 @@ vma_point_write (VmaPoint *point, guint id, gboolean hook, guint64 offset, const
       at = MIN (whole_end * VMA_CLUSTER_SIZE, end);
     } else {
       guint64 stop = MIN (start + VMA_CLUSTER_SIZE, end);
-      write_piece (point, id, hook, cluster, (guint)(at - start), (guint)(stop - start), from);
+      write_piece (point, id, hook, cluster, (guint) (at - start), (guint) (stop - start), from);
       at = stop;
     }
   }
 }
 
-/* --- the end -----------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 void
 vma_point_seal (VmaPoint *point)
@@ -420,8 +416,7 @@ vma_point_next_open (VmaPoint *point, guint id, guint64 *cluster, guint64 *n)
   return *n > 0;
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 gboolean
 vma_point_covers (VmaPoint *point, guint id, guint64 offset, guint64 size)

@@ -92,7 +92,7 @@ VmaSession *
 vma_session_mount (const struct fuse_lowlevel_ops *ops, gpointer data, const char *mountpoint,
                    const char *options, guint max_threads, GError **error)
 {
-  char *argv[] = { (char *)"vmabackup", (char *)"-o", (char *)options, NULL };
+  char *argv[] = { (char *)"vmabackup", (char *)"-o", (char *) options, NULL };
   struct fuse_args args = FUSE_ARGS_INIT (3, argv);
   VmaSession *session = g_new0 (VmaSession, 1);
 

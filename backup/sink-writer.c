@@ -14,7 +14,7 @@ typedef struct {
 static gboolean
 writer_write (VmaTargetSink *base, const VmaTargetClusters *clusters, GError **error)
 {
-  WriterSink *sink = (WriterSink *)base;
+  WriterSink *sink = (WriterSink *) base;
 
   return vma_writer_dump (sink->writer, sink->streams[clusters->disk], clusters->cluster,
                           clusters->n, clusters->data, error);
@@ -23,7 +23,7 @@ writer_write (VmaTargetSink *base, const VmaTargetClusters *clusters, GError **e
 static gboolean
 writer_read (VmaTargetSink *base, guint disk, guint64 cluster, void *buffer, GError **error)
 {
-  WriterSink *sink = (WriterSink *)base;
+  WriterSink *sink = (WriterSink *) base;
   int found = vma_writer_read_cluster (sink->writer, sink->streams[disk], cluster, buffer, error);
 
   if (found == 0)
@@ -35,7 +35,7 @@ writer_read (VmaTargetSink *base, guint disk, guint64 cluster, void *buffer, GEr
 static guint64
 writer_written (VmaTargetSink *base)
 {
-  return vma_writer_written_bytes (((WriterSink *)base)->writer);
+  return vma_writer_written_bytes (((WriterSink *) base)->writer);
 }
 
 static guint64
@@ -47,7 +47,7 @@ writer_waiting (VmaTargetSink *base G_GNUC_UNUSED)
 static gboolean
 writer_finish (VmaTargetSink *base, GCancellable *cancellable G_GNUC_UNUSED, GError **error)
 {
-  WriterSink *sink = (WriterSink *)base;
+  WriterSink *sink = (WriterSink *) base;
 
   for (guint i = 0; i < sink->n; i++)
     if (!vma_writer_close_stream (sink->writer, sink->streams[i], error))
@@ -58,16 +58,17 @@ writer_finish (VmaTargetSink *base, GCancellable *cancellable G_GNUC_UNUSED, GEr
 static void
 writer_abort (VmaTargetSink *base)
 {
-  vma_writer_cancel (((WriterSink *)base)->writer, FALSE);
+  vma_writer_cancel (((WriterSink *) base)->writer, FALSE);
 }
 
-static void
+static gboolean
 writer_free (VmaTargetSink *base)
 {
-  WriterSink *sink = (WriterSink *)base;
+  WriterSink *sink = (WriterSink *) base;
 
   g_free (sink->streams);
   g_free (sink);
+  return TRUE;
 }
 
 static const VmaTargetSinkOps writer_ops = {

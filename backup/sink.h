@@ -37,7 +37,8 @@ typedef struct {
   gboolean (*finish) (VmaTargetSink *sink, GCancellable *cancellable, GError **error);
   /* Ends all waiting with an error, now and from now on; what was written can still be read. */
   void (*abort) (VmaTargetSink *sink);
-  void (*free) (VmaTargetSink *sink);
+  /* FALSE where a thread hangs in the medium for good: then nothing was freed. */
+  gboolean (*free) (VmaTargetSink *sink);
 } VmaTargetSinkOps;
 
 struct VmaTargetSink {
@@ -54,7 +55,7 @@ VmaTargetSink *vma_writer_sink_new (VmaWriter *writer, const guint8 *streams, gu
                                     gboolean readable);
 
 typedef struct {
-  const char *path;     /* a folder, or a name in the folder that the unnamed file is made in */
+  const char *path;     /* a folder, or a name in the folder where the unnamed file is made */
   guint64 size;         /* at most; 0: no limit */
   const guint64 *sizes; /* of the disks */
   guint n_disks;

@@ -1,24 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "backup/target.h"
 
+#include "backup/base.h"
 #include "backup/files.h"
 #include "backup/point.h"
 #include "backup/sink.h"
+#include "backup/view.h"
+#include "vma/build.h"
 #include "vma/error.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
+#include <uuid/uuid.h>
 
 #define DEFAULT_TIMEOUT 20
+
+/* In a delta: the uuid of its base. */
+#define VMA_BASE_CONFIG "vma-base.uuid"
 
 struct VmaTarget {
   guint n_disks;
   guint64 *sizes;
   char **names;
-  char *output;      /* NULL: no archive */
-  gboolean readable; /* whether collected clusters can be read */
+  guint8 uuid[VMA_UUID_SIZE];
+  gboolean view_wanted;
   gboolean allow_other;
   uid_t owner;
   guint request_timeout;
@@ -32,30 +39,67 @@ struct VmaTarget {
   gboolean vmstate_done;
   VmaTargetSink *sink;
   VmaPoint *point;
-  VmaFiles *files;
+  _Atomic (VmaFiles *) files; /* NULL: before serve() */
+  VmaView *view;
+  VmaBase *base;    /* NULL: a full backup */
+  gboolean delta;
+  VmaHeader *header; /* as the archive's: for the view */
 };
 
-/* --- making it ---------------------------------------------------------------------------------
+/* --- making it -------------------------------------------------------------------------------- */
+
+/*
+ * The header that the archive will have, for the view: who reads there finds the same names.  Also
+ * tells of names that an archive cannot have where there is none.
  */
+static gboolean
+make_header (VmaTarget *target, const VmaTargetOptions *options, GError **error)
+{
+  g_autoptr (VmaHeaderBuilder) builder
+      = vma_header_builder_new (target->uuid, g_get_real_time () / G_USEC_PER_SEC);
+
+  for (guint i = 0; i < options->n_configs; i++) {
+    gsize size;
+    const guint8 *data = g_bytes_get_data (options->configs[i].data, &size);
+    if (!vma_header_builder_add_config (builder, options->configs[i].name, data, size, error))
+      return FALSE;
+  }
+  for (guint i = 0; i < target->n_disks; i++)
+    if (vma_header_builder_add_device (builder, target->names[i], target->sizes[i], error) == 0)
+      return FALSE;
+  g_autoptr (GBytes) bytes = vma_header_builder_finish (builder);
+  target->header
+      = vma_header_parse (g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes), error);
+  return target->header != NULL;
+}
+
+/* A delta is worth nothing over another archive than its base: it says which one that is. */
+static gboolean
+add_base_uuid (VmaTarget *target, GError **error)
+{
+  char text[UUID_STR_LEN + 1];
+
+  uuid_unparse_lower (vma_base_uuid (target->base), text);
+  g_strlcat (text, "\n", sizeof text);
+  return vma_writer_add_config (target->writer, VMA_BASE_CONFIG, (const guint8 *) text,
+                                strlen (text), error);
+}
 
 static gboolean
 open_writer (VmaTarget *target, const VmaTargetOptions *options, GError **error)
 {
-  gboolean in_place = options->compression == VMA_COMPRESS_NONE;
   VmaWriterOptions writer = {
-    .uuid = options->uuid,
+    .uuid = target->uuid,
     .ctime = -1,
     .compression = options->compression,
     .partial = options->delta,
-    .readable = in_place,
+    .readable = options->compression == VMA_COMPRESS_NONE,
     .maybe_readable = TRUE,
   };
 
-  target->output = g_strdup (options->output);
   target->writer = vma_writer_open (options->output, &writer, error);
   if (target->writer == NULL)
     return FALSE;
-  target->readable = vma_writer_is_readable (target->writer);
   for (guint i = 0; i < options->n_configs; i++) {
     const VmaTargetConfig *config = &options->configs[i];
     gsize size;
@@ -63,9 +107,11 @@ open_writer (VmaTarget *target, const VmaTargetOptions *options, GError **error)
     if (!vma_writer_add_config (target->writer, config->name, data, size, error))
       return FALSE;
   }
+  if (target->delta && !add_base_uuid (target, error))
+    return FALSE;
   for (guint i = 0; i < target->n_disks; i++) {
-    target->streams[i]
-        = vma_writer_register_stream (target->writer, target->names[i], target->sizes[i], error);
+    target->streams[i] = vma_writer_register_stream (target->writer, target->names[i],
+                                                     target->sizes[i], error);
     if (target->streams[i] == 0)
       return FALSE;
   }
@@ -75,8 +121,54 @@ open_writer (VmaTarget *target, const VmaTargetOptions *options, GError **error)
     if (target->vmstate == 0)
       return FALSE;
   }
-  target->sink
-      = vma_writer_sink_new (target->writer, target->streams, target->n_disks, target->readable);
+  target->sink = vma_writer_sink_new (target->writer, target->streams, target->n_disks,
+                                      vma_writer_is_readable (target->writer));
+  return TRUE;
+}
+
+/* The scratch file passed something on, or failed to. */
+static void
+scratch_failed (gpointer data, const GError *error)
+{
+  VmaTarget *target = data;
+
+  vma_point_fail (target->point, error);
+}
+
+static gboolean
+open_sinks (VmaTarget *target, const VmaTargetOptions *options, GError **error)
+{
+  if (options->output != NULL && !open_writer (target, options, error))
+    return FALSE;
+  gboolean readable = target->sink != NULL && target->sink->ops->read != NULL;
+  if (options->scratch != NULL) {
+    VmaScratchOptions scratch = {
+      .path = options->scratch,
+      .size = options->scratch_size,
+      .sizes = target->sizes,
+      .n_disks = target->n_disks,
+      .fail_full = options->on_full == VMA_SCRATCH_FAIL,
+      .keep = options->view && !readable,
+      .failed = scratch_failed,
+      .data = target,
+    };
+    VmaTargetSink *sink = vma_scratch_sink_new (&scratch, target->sink, error);
+    if (sink == NULL)
+      return FALSE;
+    target->sink = sink;
+  }
+  if (target->sink == NULL) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "a view without an archive needs a scratch file");
+    return FALSE;
+  }
+  if (options->view && target->sink->ops->read == NULL) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "%s: what goes through a pipe or a compressor cannot be read back: a view of it "
+                 "needs a scratch file",
+                 options->output);
+    return FALSE;
+  }
   return TRUE;
 }
 
@@ -87,8 +179,9 @@ on_failure (gpointer data, const GError *error)
   VmaTarget *target = data;
 
   target->sink->ops->abort (target->sink);
-  if (target->files != NULL)
-    vma_files_release (target->files);
+  VmaFiles *files = atomic_load (&target->files);
+  if (files != NULL)
+    vma_files_release (files);
   if (!atomic_load (&target->quiet) && target->failed != NULL)
     target->failed (target->data, error);
 }
@@ -106,6 +199,12 @@ vma_target_new (const VmaTargetOptions *options, GError **error)
     target->names[i] = g_strdup (options->disks[i].name);
     target->sizes[i] = options->disks[i].size;
   }
+  if (options->uuid != NULL)
+    memcpy (target->uuid, options->uuid, VMA_UUID_SIZE);
+  else
+    uuid_generate (target->uuid);
+  target->view_wanted = options->view;
+  target->delta = options->delta;
   target->allow_other = options->allow_other;
   target->owner = options->owner;
   target->request_timeout
@@ -113,7 +212,13 @@ vma_target_new (const VmaTargetOptions *options, GError **error)
   target->failed = options->failed;
   target->data = options->data;
 
-  if (options->output != NULL && !open_writer (target, options, error))
+  if (options->base != NULL) {
+    target->base = vma_base_new (options->base, (const char *const *) target->names, target->sizes,
+                                 options->changed_only, target->n_disks, error);
+    if (target->base == NULL)
+      return NULL;
+  }
+  if (!make_header (target, options, error) || !open_sinks (target, options, error))
     return NULL;
 
   VmaPointOptions point = {
@@ -137,24 +242,24 @@ vma_target_free (VmaTarget *target)
 
   if (target->sink != NULL)
     target->sink->ops->abort (target->sink); /* without effect on a complete archive */
+  if (target->view != NULL)
+    free_all = vma_view_free (target->view);
   if (target->files != NULL)
-    free_all = vma_files_free (target->files);
+    free_all = vma_files_free (target->files) && free_all;
   /* A thread that hangs in the medium would come back to memory that is not there. */
-  if (!free_all)
+  if (!free_all || (target->sink != NULL && !target->sink->ops->free (target->sink)))
     return;
   g_clear_pointer (&target->point, vma_point_free);
-  if (target->sink != NULL)
-    target->sink->ops->free (target->sink);
+  g_clear_pointer (&target->base, vma_base_free);
+  g_clear_pointer (&target->header, vma_header_free);
   g_clear_pointer (&target->writer, vma_writer_free);
   g_strfreev (target->names);
   g_free (target->sizes);
   g_free (target->streams);
-  g_free (target->output);
   g_free (target);
 }
 
-/* --- for the job -------------------------------------------------------------------------------
- */
+/* --- for the job ------------------------------------------------------------------------------ */
 
 gboolean
 vma_target_serve (VmaTarget *target, GError **error)
@@ -170,8 +275,9 @@ vma_target_serve (VmaTarget *target, GError **error)
     .request_timeout = target->request_timeout,
   };
 
-  target->files = vma_files_new (&options, error);
-  return target->files != NULL;
+  VmaFiles *files = vma_files_new (&options, error);
+  atomic_store (&target->files, files);
+  return files != NULL;
 }
 
 const char *
@@ -193,20 +299,31 @@ vma_target_mountpoint (VmaTarget *target)
 }
 
 gboolean
-vma_target_show (VmaTarget *target G_GNUC_UNUSED, const char *mountpoint, GError **error)
+vma_target_show (VmaTarget *target, const char *mountpoint, GError **error)
 {
-  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED, "%s: there is no view yet", mountpoint);
-  return FALSE;
+  g_return_val_if_fail (target->view_wanted && target->view == NULL, FALSE);
+  target->view = vma_view_new (target->point, target->header, mountpoint, error);
+  return target->view != NULL;
 }
 
 void
-vma_target_begin (VmaTarget *target G_GNUC_UNUSED, const char *const *uris G_GNUC_UNUSED)
+vma_target_begin (VmaTarget *target, const char *const *uris)
 {
+  g_autofree const char **wanted = g_new0 (const char *, target->n_disks + 1);
+
+  /* What did not change is in the base, and QEMU's filter would not let it be read: such a disk is
+   * shown as it is collected. */
+  for (guint i = 0; i < target->n_disks; i++)
+    wanted[i] = uris != NULL && !vma_base_has (target->base, i) ? uris[i] : NULL;
+  if (target->view != NULL)
+    vma_view_begin (target->view, wanted);
 }
 
 void
-vma_target_end_read_through (VmaTarget *target G_GNUC_UNUSED, guint disk G_GNUC_UNUSED)
+vma_target_end_read_through (VmaTarget *target, guint disk)
 {
+  if (target->view != NULL)
+    vma_view_end_read_through (target->view, disk);
 }
 
 void
@@ -224,8 +341,7 @@ vma_target_has_failed (VmaTarget *target, GError **error)
   return vma_point_has_failed (target->point, error);
 }
 
-/* --- the end -----------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* All of a cluster, or what is left before the end of the stream; -1 on an error. */
 static gssize
@@ -246,9 +362,9 @@ read_full (int fd, guint8 *buffer, GCancellable *cancellable, GError **error)
       return -1;
     }
     if (n > 0)
-      done += (gsize)n;
+      done += (gsize) n;
   }
-  return (gssize)done;
+  return (gssize) done;
 }
 
 gboolean
@@ -263,10 +379,10 @@ vma_target_add_vmstate (VmaTarget *target, int fd, GCancellable *cancellable, GE
       return FALSE;
     if (n == 0)
       break;
-    memset (buffer + n, 0, VMA_CLUSTER_SIZE - (gsize)n);
+    memset (buffer + n, 0, VMA_CLUSTER_SIZE - (gsize) n);
     if (!vma_writer_dump (target->writer, target->vmstate, cluster, 1, buffer, error))
       return FALSE;
-    if (n < (gssize)VMA_CLUSTER_SIZE)
+    if (n < (gssize) VMA_CLUSTER_SIZE)
       break;
   }
   target->vmstate_done = TRUE;
@@ -279,7 +395,7 @@ check_complete (VmaTarget *target, GError **error)
   for (guint i = 0; i < target->n_disks; i++) {
     guint64 missing = vma_point_missing (target->point, i);
 
-    if (missing == 0)
+    if (missing == 0 || (target->delta && vma_base_has (target->base, i)))
       continue;
     g_set_error (error, VMA_ERROR, VMA_ERROR_MISSING,
                  "disk '%s': QEMU did not deliver %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
@@ -309,6 +425,9 @@ complete (VmaTarget *target, GCancellable *cancellable, GError **error)
 {
   vma_point_seal (target->point);
   if (vma_point_has_failed (target->point, error))
+    return FALSE;
+  if (target->base != NULL && !target->delta
+      && !vma_base_fill (target->base, target->point, cancellable, error))
     return FALSE;
   if (!check_complete (target, error)
       || !target->sink->ops->finish (target->sink, cancellable, error))
@@ -347,6 +466,8 @@ vma_target_get_progress (VmaTarget *target, guint disk, VmaTargetProgress *progr
     vma_writer_get_progress (target->writer, target->streams[disk], &stream);
     progress->zero = MAX (progress->zero, stream.zero);
   }
+  if (target->view != NULL)
+    progress->read_through_bytes = vma_view_read_through_bytes (target->view, disk);
   if (target->files != NULL) {
     VmaFilesCounts counts;
 

@@ -62,6 +62,8 @@ typedef struct {
   guint64 scratch_size; /* 0: no limit but its file system */
   VmaScratchFull on_full;
 
+  gboolean view; /* vma_target_show() will be called: keeps all that it needs */
+
   const char *base;             /* incremental: what is never written comes from this archive */
   gboolean delta;               /* what is never written is left out: see vmafs -o base= */
   const gboolean *changed_only; /* per disk: FALSE in an incremental backup is a full copy */

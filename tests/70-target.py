@@ -239,7 +239,6 @@ def setting(sizes, *args, place=None):
 
 
 def check_archive(path, truth):
-    got = vmaread.read(path) if hasattr(vmaread, "read") else None
     out = path + ".out"
     same(tool("extract", path, out).returncode, 0, "status of extract")
     for i, wanted in enumerate(truth):
@@ -255,26 +254,108 @@ def freeze(storage, target, writer):
         return [slurp(os.path.join(storage.folder, f"disk{i}")) for i in range(storage.n)]
 
 
-def test_backup():
-    sizes = [48 * 1024 * 1024 + 512 * 3, 24 * 1024 * 1024]
+class Reader(threading.Thread):
+    """Reads a disk of the view at random, and compares."""
+
+    def __init__(self, path, truth, seed):
+        super().__init__(daemon=True)
+        self.path, self.truth, self.random = path, truth, random.Random(seed)
+        self.stop, self.wrong, self.count = threading.Event(), None, 0
+        self.start()
+
+    def run(self):
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            while not self.stop.is_set() and self.wrong is None:
+                size = self.random.choice((512, 4096, 65536, 300000))
+                at = self.random.randrange(len(self.truth) - 1)
+                # Not from the page cache: it is the view that is to be read.
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                got = os.pread(fd, size, at)
+                if got != self.truth[at:at + size]:
+                    self.wrong = f"{len(got)} bytes at {at} of {self.path}"
+                self.count += 1
+        except OSError as error:
+            self.wrong = f"{self.path}: {error}"
+        finally:
+            os.close(fd)
+
+    def finish(self):
+        self.stop.set()
+        self.join(60)
+        check(not self.is_alive(), "a reader hangs")
+        check(self.wrong is None, f"the view is wrong: {self.wrong}")
+        return self.count
+
+
+def copy(storage, target, speed):
+    for i in range(storage.n):
+        storage.backup(i, speed=speed)
+    for i in range(storage.n):
+        same(storage.wait_backup(i), None, f"error of the background copy of disk {i}")
+
+
+def whole_backup(*options, speed=15 << 20, sizes=(24 * 1024 * 1024 + 512 * 3, 16 * 1024 * 1024),
+                 view=True, output="out.vma"):
+    """A backup under writes, with readers on the view; everything compared."""
     with setting(sizes) as (where, truth, storage):
-        out = os.path.join(where, "out.vma")
-        target = Target("--output", out, *[f"drive-scsi{i}:{s}" for i, s in enumerate(sizes)])
+        out, mount = os.path.join(where, output), os.path.join(where, "view")
+        os.mkdir(mount)
+        more = ["--mount", mount] if view else []
+        target = Target("--output", out, *more, *options,
+                        *[f"drive-scsi{i}:{s}" for i, s in enumerate(sizes)])
         writer = Writer(storage, min(sizes) - 1024)
         wait_for(lambda: writer.count > 20, 30, "the guest writes")
         truth = freeze(storage, target, writer)
-        target.ask("begin")
-        for i in range(2):
-            storage.backup(i, speed=20 << 20)
-        for i in range(2):
-            same(storage.wait_backup(i), None, f"error of the background copy of disk {i}")
+        target.ask("begin " + " ".join(storage.uri(f"n{i}") for i in range(len(sizes))))
+        readers = []
+        if view:
+            same(slurp(os.path.join(mount, "qemu-server.conf")), b"cores: 1\n", "a config in the view")
+            readers = [Reader(os.path.join(mount, f"disk-drive-scsi{i}.raw"), truth[i], seed)
+                       for i in range(len(sizes)) for seed in range(2)]
+            wait_for(lambda: all(r.count > 3 or r.wrong for r in readers), 30, "the view is read")
+        copy(storage, target, speed)
+        for i in range(len(sizes)):
+            target.ask(f"end {i}")
         check(not os.path.exists(out), "the archive has its name before it is complete")
         same(target.ask("complete"), "", "complete")
         storage.remove()
         writer.finish()
+        if view:
+            reads = sum(r.finish() for r in readers)
+            for i in range(len(sizes)):
+                check(slurp(os.path.join(mount, f"disk-drive-scsi{i}.raw")) == truth[i],
+                      "the view after the end")
+            progress = target.progress()["disks"]
+            check(all(d["read_through"] > 0 for d in progress), f"nothing read through: {progress}")
+            check(all(d["cow_bytes"] > 0 for d in progress), f"no hook writes: {progress}")
+            print(f"    {writer.count} writes, {reads} reads, {progress[0]}")
         target.end()
+        same(target.failures, [], "failures")
+        check(not is_mounted(mount), "the view is still mounted")
         check(writer.count > 50, f"only {writer.count} writes during the backup")
         check_archive(out, truth)
+        with open(out, "rb") as f:
+            return f.read(4)
+
+
+def test_backup_with_view():
+    whole_backup()
+
+
+def test_compressed_without_view():
+    same(whole_backup("--compress", "zstd", view=False), b"\x28\xb5\x2f\xfd", "the first bytes")
+
+
+def test_compressed_with_view_and_scratch():
+    with folder() as scratch:
+        whole_backup("--compress", "zstd", "--scratch", scratch)
+        same(os.listdir(scratch), [], "left in the scratch folder")
+
+
+def test_scratch():
+    with folder() as scratch:
+        whole_backup("--scratch", scratch, "--scratch-size", 4 << 20)
 
 
 run(globals())

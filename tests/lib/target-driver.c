@@ -86,7 +86,7 @@ command (VmaTarget *target, guint n, char *line)
   } else if (g_strcmp0 (words[0], "progress") == 0)
     print_progress (target, n);
   else if (g_strcmp0 (words[0], "end") == 0) {
-    vma_target_end_read_through (target, (guint)atoi (rest));
+    vma_target_end_read_through (target, (guint) atoi (rest));
     answer (TRUE, NULL);
   } else if (g_strcmp0 (words[0], "vmstate") == 0) {
     int fd = open (rest, O_RDONLY | O_CLOEXEC);
@@ -139,12 +139,13 @@ main (int argc, char **argv)
     .n_configs = 1,
     .vmstate = vmstate,
     .scratch = scratch,
-    .scratch_size = (guint64)scratch_size,
+    .scratch_size = (guint64) scratch_size,
     .on_full = fail_full ? VMA_SCRATCH_FAIL : VMA_SCRATCH_WAIT,
+    .view = mount != NULL,
     .base = base,
     .delta = delta,
     .changed_only = changed,
-    .request_timeout = (guint)timeout,
+    .request_timeout = (guint) timeout,
     .failed = on_failed,
   };
   VmaTarget *target = vma_target_new (&options, &error);
