@@ -10,8 +10,10 @@
 #include "mount-helper/stack.h"
 #include "mount-helper/target.h"
 
+#include <errno.h>
 #include <libmount.h>
 #include <locale.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,7 +24,9 @@ mount_images (const MountArguments *arguments, GCancellable *cancellable, GError
   if (arguments->fake)
     return TRUE;
   if (arguments->namespace == NULL)
-    return driver_mount (arguments->archive, arguments->dir, arguments->driver_list, cancellable, error);
+    return driver_mount (arguments->archive, arguments->dir, arguments->driver_list, cancellable,
+                         error)
+           && (arguments->no_mtab || geteuid () != 0 || target_note (arguments, error));
 
   /* The archive is one of our name space, the directory one of the other. */
   int fd = driver_mount_detached (arguments->archive, arguments->driver_list, arguments->writable,
@@ -60,6 +64,11 @@ run (const MountArguments *arguments, GError **error)
 
   if (!check (arguments, error))
     return FALSE;
+  /* A thread that shares its root with others cannot enter a mount name space. */
+  if (arguments->namespace != NULL && unshare (CLONE_FS) != 0) {
+    helper_set_errno (error, MNT_EX_SYSERR, errno, "-N %s", arguments->namespace);
+    return FALSE;
+  }
   return mount_arguments_want_guest (arguments) ? stack_mount (arguments, cancellable, error)
                                                 : mount_images (arguments, cancellable, error);
 }

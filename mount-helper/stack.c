@@ -2,6 +2,7 @@
 #include "mount-helper/stack.h"
 
 #include "guest/guest.h"
+#include "image/find.h"
 #include "mount-helper/driver.h"
 #include "mount-helper/loop.h"
 #include "mount-helper/message.h"
@@ -63,37 +64,6 @@ open_archive (const MountArguments *arguments, GError **error)
   return g_steal_pointer (&archive);
 }
 
-/* "scsi0", "drive-scsi0" and "disk-drive-scsi0.raw" are the same disk. */
-static gboolean
-disk_is (VmaArchive *archive, const VmaDevice *device, const char *name)
-{
-  return strcmp (device->name, name) == 0
-         || strcmp (vma_names_device (vma_archive_names (archive), device->id), name) == 0
-         || (g_str_has_prefix (device->name, "drive-")
-             && strcmp (device->name + strlen ("drive-"), name) == 0);
-}
-
-static VmaImage *
-find_disk (VmaArchive *archive, const char *name, GError **error)
-{
-  const VmaHeader *header = vma_archive_header (archive);
-  g_autoptr (GString) list = g_string_new (NULL);
-
-  for (guint i = 0; i < header->devices->len; i++) {
-    const VmaDevice *device = g_ptr_array_index (header->devices, i);
-
-    if (device->is_vmstate)
-      continue;
-    if (disk_is (archive, device, name))
-      return vma_archive_image (archive, device->id);
-    g_autofree char *escaped = vma_name_escape (device->name);
-    g_string_append_printf (list, "%s%s", list->len > 0 ? ", " : "", escaped);
-  }
-  g_set_error (error, HELPER_ERROR, MNT_EX_FAIL, "%s: -o disk=%s: there is no such disk (there are: %s)",
-               vma_archive_path (archive), name, list->len > 0 ? list->str : "none");
-  return NULL;
-}
-
 static const VmaGuestVolume *
 find_volume (const MountArguments *arguments, const VmaGuest *guest, GCancellable *cancellable,
              GError **error)
@@ -152,12 +122,14 @@ static gboolean
 find (const MountArguments *arguments, Found *found, GCancellable *cancellable, GError **error)
 {
   g_autoptr (VmaArchive) archive = open_archive (arguments, error);
-  VmaImage *only = NULL;
+  const VmaDevice *disk = NULL;
 
   if (archive == NULL)
     return FALSE;
-  if (arguments->disk != NULL && (only = find_disk (archive, arguments->disk, error)) == NULL)
+  if (arguments->disk != NULL
+      && (disk = vma_archive_find_disk (archive, arguments->disk, error)) == NULL)
     return FALSE;
+  VmaImage *only = disk != NULL ? vma_archive_image (archive, disk->id) : NULL;
   g_autoptr (VmaGuest) guest = vma_guest_probe (archive, only, cancellable, error);
   if (guest == NULL)
     return FALSE;

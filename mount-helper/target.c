@@ -12,6 +12,9 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+/* What umount(8) takes for "call umount.vmafs". */
+#define UMOUNT_HELPER "helper=vmafs"
+
 static gboolean
 enter_namespace (const char *path, GError **error)
 {
@@ -49,6 +52,31 @@ target_source (const MountArguments *arguments)
   return source;
 }
 
+gboolean
+target_note (const MountArguments *arguments, GError **error)
+{
+  struct libmnt_update *update = mnt_new_update ();
+  struct libmnt_fs *fs = mnt_new_fs ();
+
+  int result = update == NULL || fs == NULL ? -ENOMEM : 0;
+  if (result == 0)
+    result = mnt_fs_set_source (fs, arguments->archive);
+  if (result == 0)
+    result = mnt_fs_set_target (fs, arguments->dir);
+  if (result == 0)
+    result = mnt_fs_set_options (fs, UMOUNT_HELPER);
+  if (result == 0)
+    result = mnt_update_set_fs (update, 0, NULL, fs); /* 1: nothing is to be noted here */
+  if (result == 0)
+    result = mnt_update_table (update, NULL);
+  if (result < 0)
+    helper_set_errno (error, MNT_EX_FILEIO, -result, "%s is mounted, but this cannot be noted in /run/mount/utab",
+                      arguments->dir);
+  mnt_unref_fs (fs);
+  mnt_free_update (update);
+  return result >= 0;
+}
+
 /* --- a block device ---------------------------------------------------------------------------- */
 
 /*
@@ -83,7 +111,7 @@ options_for (const MountArguments *arguments, const VmaGuestVolume *volume)
     g_string_append (list, ",nodev");
   if (*arguments->guest_list != '\0')
     g_string_append_printf (list, ",%s", arguments->guest_list);
-  g_string_append (list, ",helper=vmafs");
+  g_string_append (list, "," UMOUNT_HELPER);
   return g_string_free (g_steal_pointer (&list), FALSE);
 }
 

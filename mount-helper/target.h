@@ -19,3 +19,9 @@ gboolean target_mount_volume (const MountArguments *arguments, const VmaGuestVol
 
 /* The source of what is mounted on the directory, or NULL.  The caller frees it. */
 char *target_source (const MountArguments *arguments);
+
+/*
+ * Notes in /run/mount/utab that the mount of images there is ours to unmount: umount(8) does not always look at
+ * the whole type of a mount.
+ */
+gboolean target_note (const MountArguments *arguments, GError **error);
