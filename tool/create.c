@@ -3,6 +3,7 @@
  * vmatool create: makes an archive of disks at rest.
  */
 #include "tool/command.h"
+#include "tool/configs.h"
 #include "tool/create-copy.h"
 #include "tool/interrupt.h"
 #include "tool/json.h"
@@ -62,20 +63,6 @@ parse_settings (const char *command, const char *target, const Options *options,
   return TOOL_OK;
 }
 
-/* Takes "NAME=" off *text; NULL where there is none.  A path may hold a '=', but behind a '/'. */
-static char *
-take_name (const char **text)
-{
-  const char *equals = strchr (*text, '=');
-  const char *slash = strchr (*text, '/');
-
-  if (equals == NULL || equals == *text || (slash != NULL && slash < equals))
-    return NULL;
-  char *name = g_strndup (*text, (gsize) (equals - *text));
-  *text = equals + 1;
-  return name;
-}
-
 /* --- what goes in ------------------------------------------------------------------------------ */
 
 /* [format=F:][NAME=]PATH; without a name it is diskN, N being the disk's place from 0. */
@@ -95,7 +82,7 @@ add_disk (Creation *c, const char *text, guint threads, GError **error)
     format = g_strndup (value, (gsize) (colon - value));
     text = colon + 1;
   }
-  disk.name = take_name (&text);
+  disk.name = tool_take_name (&text);
   if (disk.name == NULL)
     disk.name = g_strdup_printf ("disk%u", c->disks->len);
   disk.path = g_strdup (text);
@@ -125,52 +112,17 @@ open_disks (Creation *c, char **arguments, GError **error)
   return TRUE;
 }
 
-/* A config's bytes, or one more than an archive can hold. */
-static GByteArray *
-read_config (const char *path, GError **error)
-{
-  g_autoptr (GByteArray) data = g_byte_array_new ();
-  int fd = open (path, O_RDONLY | O_CLOEXEC);
-  gssize n = -1;
-
-  g_byte_array_set_size (data, VMA_MAX_BLOB + 1);
-  guint done = 0;
-  while (fd >= 0 && done < data->len) {
-    n = read (fd, data->data + done, data->len - done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      break;
-    done += (guint) n;
-  }
-  if (n < 0)
-    vma_set_errno_error (error, errno, "config %s: cannot %s", path, fd < 0 ? "open" : "read");
-  if (fd >= 0)
-    close (fd);
-  if (n < 0)
-    return NULL;
-  g_byte_array_set_size (data, done);
-  return g_steal_pointer (&data);
-}
-
-/* [NAME=]PATH; without a name it is the path's last part. */
 static gboolean
 add_config (Creation *c, const char *text, GError **error)
 {
-  g_autofree char *name = take_name (&text);
+  g_autofree char *name = NULL;
+  g_autoptr (GBytes) data = NULL;
+  gsize size;
 
-  if (name == NULL)
-    name = g_path_get_basename (text);
-  g_autoptr (GByteArray) data = read_config (text, error);
-  if (data == NULL)
+  if (!tool_read_config (text, &name, &data, error))
     return FALSE;
-  if (data->len > VMA_MAX_BLOB) {
-    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
-                 "config '%s' (%s) has more than the %u bytes that an archive takes", name, text,
-                 VMA_MAX_BLOB);
-    return FALSE;
-  }
-  return vma_writer_add_config (c->writer, name, data->data, data->len, error);
+  const guint8 *bytes = g_bytes_get_data (data, &size);
+  return vma_writer_add_config (c->writer, name, bytes, size, error);
 }
 
 static gboolean

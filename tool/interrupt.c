@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* How long the program may take to end by itself. */
-#define GRACE_SECONDS 1
+static guint grace_seconds = 1;
 
 static GCancellable *cancellable;
 static sigset_t signals;
@@ -33,7 +33,7 @@ note_signal (int number)
 static void *
 wait_for_signals (void *data G_GNUC_UNUSED)
 {
-  const struct timespec grace = { .tv_sec = GRACE_SECONDS };
+  const struct timespec grace = { .tv_sec = (time_t) grace_seconds };
   int number;
 
   do
@@ -48,6 +48,12 @@ wait_for_signals (void *data G_GNUC_UNUSED)
     cleanup (cleanup_data);
   tool_error ("interrupted");
   _exit (128 + number);
+}
+
+void
+tool_interrupt_set_grace (guint seconds)
+{
+  grace_seconds = seconds;
 }
 
 void

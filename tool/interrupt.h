@@ -15,6 +15,9 @@
 /* Starts the thread.  To be called before any other thread is, once. */
 void tool_interrupt_start (void);
 
+/* How long the program may take to end by itself; before tool_interrupt_start().  Default 1. */
+void tool_interrupt_set_grace (guint seconds);
+
 /* NULL where tool_interrupt_start() was not called. */
 GCancellable *tool_cancellable (void);
 

@@ -20,6 +20,7 @@ static const char *what;
 static guint64 total;
 static gint64 started;
 static gboolean drawn;
+static char *remark;
 
 void
 tool_progress_start (const char *text, guint64 total_bytes)
@@ -66,6 +67,8 @@ draw (gint64 now)
     }
   } else
     fprintf (stderr, "%s %s, %s/s", what, size, speed);
+  if (remark != NULL)
+    fprintf (stderr, ", %s", remark);
   fflush (stderr);
   drawn = TRUE;
 }
@@ -103,6 +106,14 @@ tool_progress_add (guint64 more)
 }
 
 void
+tool_progress_remark (const char *text)
+{
+  VMA_LOCK (&lock);
+  g_free (remark);
+  remark = g_strdup (text);
+}
+
+void
 tool_progress_erase (void)
 {
   VMA_LOCK (&lock);
@@ -115,4 +126,5 @@ tool_progress_end (void)
 {
   atomic_store (&active, FALSE);
   tool_progress_erase ();
+  tool_progress_remark (NULL);
 }

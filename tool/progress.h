@@ -15,6 +15,9 @@ void tool_progress_start (const char *what, guint64 total);
 void tool_progress_set (guint64 done);
 void tool_progress_add (guint64 more);
 
+/* What stands behind the bar, NULL: nothing. */
+void tool_progress_remark (const char *text);
+
 /* Takes the bar away for good. */
 void tool_progress_end (void);
 

@@ -28,3 +28,6 @@ GQuark vma_error_quark (void);
 
 /* Sets a VMA_ERROR_IO from errno value `errnum`: "what: reason". */
 void vma_set_errno_error (GError **error, int errnum, const char *format, ...) G_GNUC_PRINTF (3, 4);
+
+/* Sets an error and is FALSE: `return vma_fail (error, VMA_ERROR_INVALID, "...")`. */
+#define vma_fail(error, code, ...) (g_set_error ((error), VMA_ERROR, (code), __VA_ARGS__), FALSE)

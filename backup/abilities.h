@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whether a QEMU can do what a live backup needs, by its own description of its commands.
+ */
+#pragma once
+
+#include "backup/qmp.h"
+
+typedef struct {
+  guint major;             /* of QEMU's version */
+  gboolean has_devices;    /* else it is a qemu-storage-daemon */
+  gboolean discard_source; /* blockdev-backup can give back what was copied */
+  gboolean migrate_file;   /* migrate knows file:PATH */
+} VmaFeatures;
+
+/* VMA_ERROR_UNSUPPORTED names the first thing that is missing.  `bitmaps`: an incremental backup. */
+gboolean vma_features_check (VmaQmp *qmp, gboolean bitmaps, VmaFeatures *features, GError **error);
+
+/* The same from the reply to query-qmp-schema. */
+gboolean vma_features_from_schema (JsonArray *schema, gboolean bitmaps, VmaFeatures *features,
+                                   GError **error);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vmabackup clean: takes out of a QEMU what a backup that died has left there.
+ */
+#include "backup/clean.h"
+#include "backup/commands.h"
+#include "backup/names.h"
+#include "backup/running.h"
+#include "tool/message.h"
+#include "tool/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SECONDS 10
+
+/* The id of the backup that runs and has this prefix; NULL where there is none. */
+static char *
+running_with (JsonNode *running, const char *prefix)
+{
+  JsonArray *array = vma_json_node_array (running);
+
+  for (guint i = 0; i < vma_json_length (array); i++) {
+    JsonObject *one = vma_json_element (array, i);
+    const char *id = vma_json_string (one, "id");
+    const char *status = vma_json_string (one, "status");
+    if (id == NULL
+        || (g_strcmp0 (status, "running") != 0 && g_strcmp0 (status, "starting") != 0))
+      continue;
+    g_autofree char *own = vma_node_prefix (id);
+    if (strcmp (own, prefix) == 0)
+      return g_strdup (id);
+  }
+  return NULL;
+}
+
+static int
+clean_all (VmaQmp *qmp, const char *address, GError **error)
+{
+  g_auto (GStrv) prefixes = vma_clean_list (qmp, error);
+  g_autoptr (JsonNode) running = prefixes != NULL ? vma_running_list (NULL) : NULL;
+  int status = TOOL_OK;
+  guint all = 0;
+
+  if (prefixes == NULL)
+    return TOOL_FAILED;
+  for (char **prefix = prefixes; *prefix != NULL; prefix++) {
+    g_autofree char *id = running_with (running, *prefix);
+    guint removed = 0;
+    if (id != NULL) {
+      tool_error ("%s: backup '%s' is running (vmabackup cancel %s)", address, id, id);
+      status = TOOL_FAILED;
+    } else if (!vma_clean (qmp, *prefix, TRUE, &removed, error))
+      return TOOL_FAILED;
+    all += removed;
+  }
+  if (status == TOOL_OK)
+    printf ("%s: %u things removed\n", address, all);
+  return status;
+}
+
+int
+backup_clean (int argc, char **argv)
+{
+  g_autofree char *address = NULL;
+  const GOptionEntry entries[] = {
+    { "qmp", 0, 0, G_OPTION_ARG_FILENAME, &address, "QEMU's monitor (QMP), or fd:N", "SOCKET" },
+    { NULL, 0, 0, 0, NULL, NULL, NULL },
+  };
+  const ToolUsage usage = { "",
+                            "Takes out of a QEMU what backups that died have left there, and puts\n"
+                            "the disks back as they were.  Backups that run are left alone.",
+                            entries, 0, 1 };
+  int status;
+  g_auto (GStrv) rest = tool_parse (&usage, argc, argv, &status);
+  g_autoptr (GError) error = NULL;
+
+  if (rest == NULL)
+    return status;
+  if (rest[0] != NULL || address == NULL)
+    return tool_usage_error (argv[0], address == NULL ? "--qmp is missing" : "too many arguments");
+  g_autoptr (VmaQmp) qmp = vma_qmp_open (address, "QEMU", SECONDS, &error);
+  status = qmp != NULL ? clean_all (qmp, address, &error) : TOOL_FAILED;
+  if (error != NULL)
+    tool_error ("%s", error->message);
+  return status;
+}
