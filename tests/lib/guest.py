@@ -40,7 +40,7 @@ def kit():
 
 
 class Disk:
-    """One disk: `bus` virtio or scsi; `style` blockdev (node names) or drive (as Proxmox does it)."""
+    """`bus` is virtio or scsi; `style` blockdev (node names), or drive (as Proxmox does it)."""
 
     def __init__(self, size=64 << 20, bus="virtio", style="blockdev", fmt="raw", path=None,
                  iothread=False):
@@ -66,7 +66,7 @@ class Guest:
 
     @property
     def socket(self):
-        """For the program under test; the tests' own connection is another."""
+        """For the program under test; the tests' own connection is another, and a third is free."""
         return self.path("qmp-backup")
 
     def image(self, number):
@@ -110,7 +110,7 @@ class Guest:
                 "-serial", "chardev:console",
                 "-chardev", f"socket,id=port,path={self.path('port')},server=on,wait=off",
                 "-serial", "chardev:port"]
-        for name in ("qmp", "qmp-backup"):
+        for name in ("qmp", "qmp-backup", "qmp-third"):
             line += ["-chardev", f"socket,id={name},path={self.path(name)},server=on,wait=off",
                      "-mon", f"chardev={name},mode=control"]
         if any(d.bus == "scsi" for d in self.disks):
@@ -242,9 +242,12 @@ class Guest:
         """As check_images, of a point in time that may be older than what was checked before."""
         return guestmodel.Model([d.size for d in self.disks], self.writers).check_paths(paths, torn)
 
-    def io(self, device, line):
-        """A line of qemu-io for a device, given by its id or node."""
-        text = self.qmp.hmp(f'qemu-io {device} "{line}"')
+    def io(self, number, line):
+        """A line of qemu-io for a disk, as if the guest's device did it."""
+        disk = self.disks[number]
+        path = next(d["qdev"] for d in self.qmp.execute("query-block")
+                    if f"{disk.bus}{number}" in d["qdev"].split("/"))
+        text = self.qmp.hmp(f'qemu-io -d {path} "{line}"')
         if "failed" in text or "rror" in text:
             raise AssertionError(f"qemu-io {line}: {text}")
         return text

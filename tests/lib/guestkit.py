@@ -118,8 +118,8 @@ def _initramfs(work, root):
     file("bin/busybox", next(path for path in (os.path.join(root, "usr", "bin", "busybox"),
                                                os.path.join(root, "bin", "busybox"))
                              if os.path.exists(path)))
-    for name in ("sh", "cat", "ls", "dd", "mount", "umount", "md5sum", "dmesg", "free", "ps", "sleep",
-                 "echo", "head", "sync", "cmp", "mkdir"):
+    for name in ("sh", "cat", "ls", "dd", "mount", "umount", "md5sum", "dmesg", "free", "ps",
+                 "sleep", "echo", "head", "sync", "cmp", "mkdir"):
         cpio.add(f"bin/{name}", 0o120777, b"busybox")
     order = _modules(root)
     for path in order:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What the writers of the test guest (guest/init.c) write: the contents of its disks after any number of
-steps, and from them whether images of the disks are of one point in time.
+What the writers of the test guest (guest/init.c) write: the contents of its disks after any number
+of steps, and from them whether images of the disks are of one point in time.
 """
 
 import contextlib
@@ -93,14 +93,13 @@ class Model:
             words = struct.unpack_from("<QQ", data)
             step = words[1] if words[0] == LOG_MAGIC else 0
             if data != self.log(disk, writer, step):
-                raise Mismatch(f"disk {disk}: the log sector of writer {writer} is torn: {data[:48]}")
+                raise Mismatch(f"disk {disk}: log sector of writer {writer} is torn: {data[:48]}")
             found.append(step)
         return found
 
     def check(self, images, torn=False):
         """
-        Compares open images (binary, seekable; one a disk, None: that disk is gone) with the one
-        point in time that they can be of; returns the steps.  Beyond the writes that had ended, each
+        Compares open images (binary; one a disk, None: that disk is gone) with the one point in time that they can be of; returns the steps.  Beyond the writes that had ended, each
         writer may have one more in the images, whole (or, if `torn`, any sectors of it).
         """
         steps = [self.steps(image, d) if image else None for d, image in enumerate(images)]

@@ -20,8 +20,8 @@
  *   sh COMMAND            what busybox says, newlines as \n
  *   off, reboot
  *
- * After a reboot, or a start from a copy of the disks, the steps are taken from the log sectors, and the one that may have been
- * under way is done again.
+ * After a reboot, or a start from a copy of the disks, the steps are taken from the log sectors, and
+ * the one that may have been under way is done again.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -446,11 +446,10 @@ latency (const char *id, unsigned d, unsigned count)
 static void
 shell (const char *id, const char *command)
 {
-  char *quoted = NULL, text[65536], escaped[2 * sizeof text];
+  char text[65536], escaped[2 * sizeof text];
   FILE *pipe = popen (command, "r");
   size_t n = pipe ? fread (text, 1, sizeof text, pipe) : 0, k = 0;
   int code = pipe ? pclose (pipe) : -1;
-  (void) quoted;
   for (size_t i = 0; i < n; i++)
     if (text[i] == '\n' || text[i] == '\\')
       {
