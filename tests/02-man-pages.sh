@@ -3,7 +3,7 @@
 # The built man pages have no error that mandoc knows of, and name the programs' options.
 
 . "$(dirname "$0")/lib/functions.sh"
-requires mandoc
+requires mandoc scdoc
 [ -n "$(ls "$tests/../man")" ] || skip "there are no man pages yet"
 
 pages=()
@@ -12,7 +12,7 @@ for page in vmafs.1 vmatool.1 vma.5; do
     [ -n "$found" ] || fail "no man page $page was built"
     pages+=("$found")
 done
-mandoc -T lint -W warning "${pages[@]}"
+"$tests/../man/lint"
 
 mandoc -T utf8 "${pages[0]}" | sed 's|.\x08||g' >vmafs.txt
 for option in uid= gid= mode= allow_other salvage ready_fd= direct_io index-cache; do

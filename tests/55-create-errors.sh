@@ -75,7 +75,7 @@ start_create() # ARGUMENT...: sets $child, when it is at work
 stop_create() # SIGNAL STATUS
 {
     local status=0
-    kill -"$1" "$child"
+    kill -"$1" "$child" 2>/dev/null || true # it may have ended by an earlier one
     wait "$child" 2>/dev/null || status=$?
     same_text "$2" "$status"
     # A sanitizer may take so long to end that it is said twice.

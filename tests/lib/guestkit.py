@@ -10,6 +10,7 @@ Needs apt-get (which need not install anything), dpkg-deb and a compiler that li
 import fcntl
 import glob
 import gzip
+import lzma
 import os
 import re
 import shutil
@@ -56,6 +57,12 @@ def _download(folder):
         _run("dpkg-deb", "-x", package, os.path.join(folder, "root"))
 
 
+def _module(path):
+    """A module's content: newer kernels' are compressed in the package."""
+    with (lzma.open if path.endswith(".xz") else open)(path, "rb") as f:
+        return f.read()
+
+
 def _modules(root):
     """Paths of the modules in the order in which they load."""
     files = {}
@@ -67,11 +74,7 @@ def _modules(root):
         path = files.get(name)
         if path is None or path in order:       # not there: built into the kernel
             return
-        with open(path, "rb") as f:
-            data = f.read()
-        if path.endswith(".xz"):
-            raise KitError("compressed modules are not supported")
-        found = re.search(rb"\0depends=([^\0]*)\0", data)
+        found = re.search(rb"\0depends=([^\0]*)\0", _module(path))
         for other in found.group(1).decode().split(",") if found else []:
             add(other.replace("-", "_"))
         order.append(path)
@@ -122,10 +125,10 @@ def _initramfs(work, root):
                  "sleep", "echo", "head", "sync", "cmp", "mkdir"):
         cpio.add(f"bin/{name}", 0o120777, b"busybox")
     order = _modules(root)
-    for path in order:
-        file("modules/" + os.path.basename(path), path, 0o100644)
-    cpio.add("modules/order", 0o100644,
-             "".join(os.path.basename(p) + "\n" for p in order).encode())
+    names = [os.path.basename(path).removesuffix(".xz") for path in order]
+    for name, path in zip(names, order):
+        cpio.add("modules/" + name, 0o100644, _module(path))
+    cpio.add("modules/order", 0o100644, "".join(name + "\n" for name in names).encode())
     return gzip.compress(cpio.end(), 1)
 
 
