@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/attributes.h"
 
+#include "fuse/volume.h"
+
 #include <string.h>
 #include <uuid/uuid.h>
 
@@ -12,8 +14,9 @@
  * whole size, which makes nobody skip anything.
  */
 static guint64
-image_blocks (VmaImage *image, guint64 size)
+image_blocks (VmaMounted *mounted, const VmaNode *node, guint64 size)
 {
+  VmaImage *image = node->image;
   VmaIndex *index = vma_archive_index (vma_image_archive (image));
   guint8 id = vma_image_device (image)->id;
   VmaDeviceCounts counts;
@@ -22,7 +25,8 @@ image_blocks (VmaImage *image, guint64 size)
     return (size + 511) / 512;
   vma_index_get_device_counts (index, id, &counts);
   guint64 unreadable = counts.bad + vma_index_missing (index, id);
-  return (counts.blocks + unreadable * VMA_BLOCKS_PER_CLUSTER) * (VMA_BLOCK_SIZE / 512);
+  guint64 below = counts.blocks + unreadable * VMA_BLOCKS_PER_CLUSTER;
+  return vma_volume_stored_blocks (mounted, node, below) * (VMA_BLOCK_SIZE / 512);
 }
 
 double
@@ -50,9 +54,13 @@ vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st)
   case VMA_NODE_IMAGE:
     vma_image_size (node->image, &size, NULL, NULL); /* known: the request was parked until then */
     st->st_size = (off_t) size;
-    st->st_blocks = (blkcnt_t) image_blocks (node->image, size);
+    st->st_blocks = (blkcnt_t) image_blocks (mounted, node, size);
     if (vma_index_state (vma_archive_index (mounted->archive)) == VMA_INDEX_BUILDING)
       valid = 0;
+    if (mounted->overlay != NULL)
+      valid = 0;
+    if (vma_volume_mtime (mounted, node) > st->st_mtime)
+      st->st_mtime = st->st_ctime = (time_t) vma_volume_mtime (mounted, node);
     break;
   case VMA_NODE_TEXT:
     st->st_size = (off_t) g_bytes_get_size (node->text);
@@ -63,6 +71,8 @@ vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st)
     valid = 0;
     break;
   }
+  if (!vma_volume_is_writable (mounted, node))
+    st->st_mode &= ~(mode_t) 0222;
   return valid;
 }
 

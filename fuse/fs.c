@@ -10,8 +10,8 @@
 #include "fuse/mount.h"
 
 #include "fuse/attributes.h"
-#include "fuse/parked.h"
-#include "vma/error.h"
+#include "fuse/fs-write.h"
+#include "fuse/volume.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -23,25 +23,6 @@ static VmaMount *
 mount_of (fuse_req_t req)
 {
   return fuse_req_userdata (req);
-}
-
-/* EIO for whatever cannot be read; a reader that was interrupted is told just that. */
-static int
-errno_of (const GError *error)
-{
-  return g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED) ? EINTR : EIO;
-}
-
-/* Has a request answered now, or when its archive's index knows enough. */
-static void
-submit (const VmaRequest *request, gboolean (*is_ready) (const VmaRequest *request),
-        void (*answer) (const VmaRequest *request))
-{
-  VmaRequest submitted = *request;
-
-  submitted.is_ready = is_ready;
-  submitted.answer = answer;
-  vma_parked_submit (request->mounted->parked, &submitted);
 }
 
 /* --- attributes -------------------------------------------------------------------------------- */
@@ -98,11 +79,11 @@ serve_lookup (const VmaRequest *request)
 
   found.node = vma_tree_lookup (request->node, request->name);
   if (found.node == NULL && may_become_window (request))
-    submit (request, windows_are_known, answer_lookup_window);
+    vma_request_submit (request, windows_are_known, answer_lookup_window);
   else if (found.node == NULL)
     fuse_reply_err (request->req, ENOENT);
   else
-    submit (&found, stat_is_ready, answer_lookup);
+    vma_request_submit (&found, stat_is_ready, answer_lookup);
 }
 
 /*
@@ -142,7 +123,7 @@ answer_getattr (const VmaRequest *request)
 static void
 serve_getattr (const VmaRequest *request)
 {
-  submit (request, stat_is_ready, answer_getattr);
+  vma_request_submit (request, stat_is_ready, answer_getattr);
 }
 
 static void
@@ -162,7 +143,7 @@ serve_statfs (const VmaRequest *request)
     .f_frsize = VMA_BLOCK_SIZE,
     .f_files = vma_tree_size (request->mounted->tree),
     .f_namemax = 255,
-    .f_flag = ST_RDONLY,
+    .f_flag = request->mounted->overlay == NULL ? ST_RDONLY : 0,
   };
 
   for (guint i = 0; i < header->devices->len; i++) {
@@ -281,7 +262,8 @@ serve_open (const VmaRequest *request)
   VmaMounted *mounted = request->mounted;
   struct fuse_file_info file = request->file;
 
-  if ((file.flags & O_ACCMODE) != O_RDONLY) {
+  if ((file.flags & O_ACCMODE) != O_RDONLY
+      && !vma_volume_is_writable (mounted, request->node)) {
     fuse_reply_err (request->req, EROFS);
     return;
   }
@@ -291,7 +273,9 @@ serve_open (const VmaRequest *request)
     return;
   case VMA_NODE_IMAGE:
     file.direct_io = mounted->options->direct_io;
-    file.keep_cache = !mounted->options->direct_io;
+    /* A partition is there twice, and the kernel keeps both apart: what is opened again is fresh. */
+    file.keep_cache = !mounted->options->direct_io
+                      && (mounted->overlay == NULL || mounted->parts == NULL);
     break;
   case VMA_NODE_TEXT:
     file.keep_cache = 1;
@@ -356,7 +340,8 @@ thread_buffer (void)
 static gboolean
 read_is_ready (const VmaRequest *request)
 {
-  return vma_image_is_ready (request->node->image, request->offset, request->size);
+  return vma_volume_is_ready_to_read (request->mounted, request->node, request->offset,
+                                      request->size);
 }
 
 static void
@@ -370,11 +355,10 @@ answer_read (const VmaRequest *request)
     fuse_reply_err (request->req, ENOMEM);
     return;
   }
-  gssize n = vma_image_pread (request->node->image, buffer, request->size, request->offset, NULL,
-                              &error);
+  gssize n = vma_volume_pread (mounted, request->node, buffer, request->size, request->offset,
+                               &error);
   if (n < 0) {
-    vma_read_errors_add (mounted->errors, error);
-    fuse_reply_err (request->req, errno_of (error));
+    vma_request_fail (request, error);
     return;
   }
   atomic_fetch_add_explicit (&mounted->reads, 1, memory_order_relaxed);
@@ -412,7 +396,7 @@ serve_read (const VmaRequest *request)
     reply_text (request, (GBytes *) (guintptr) request->file.fh);
     break;
   case VMA_NODE_IMAGE:
-    submit (request, read_is_ready, answer_read);
+    vma_request_submit (request, read_is_ready, answer_read);
     break;
   }
 }
@@ -445,11 +429,10 @@ answer_lseek (const VmaRequest *request)
   guint64 found, size;
 
   gboolean ok = vma_image_size (image, &size, NULL, &error)
-                && (request->whence == SEEK_DATA
-                        ? vma_image_next_data (image, request->offset, &found, NULL, &error)
-                        : vma_image_next_hole (image, request->offset, &found, NULL, &error));
+                && vma_volume_seek (request->mounted, request->node, request->whence,
+                                    request->offset, &found, &error);
   if (!ok)
-    fuse_reply_err (request->req, errno_of (error));
+    vma_request_fail (request, error);
   else if (request->offset >= size || (request->whence == SEEK_DATA && found == size))
     fuse_reply_err (request->req, ENXIO);
   else
@@ -462,7 +445,7 @@ serve_lseek (const VmaRequest *request)
   if (request->node->kind != VMA_NODE_IMAGE)
     fuse_reply_err (request->req, EINVAL);
   else
-    submit (request, lseek_is_ready, answer_lseek);
+    vma_request_submit (request, lseek_is_ready, answer_lseek);
 }
 
 static void
@@ -538,6 +521,10 @@ fs_init (void *data, struct fuse_conn_info *conn)
   conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   conn->want |= conn->capable & FUSE_CAP_EXPORT_SUPPORT;
   conn->max_read = VMA_MAX_READ;
+  /* O_TRUNC comes as a change of size, which is refused; what we hold of times is no sign of change. */
+  conn->want &= ~(unsigned) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
+  if (mount->mounted->overlay != NULL)
+    vma_overlay_keep (mount->mounted->overlay);
   vma_daemon_ready (mount->daemon);
 }
 
@@ -551,6 +538,10 @@ const struct fuse_lowlevel_ops vma_fs_ops = {
   .open = fs_open,
   .release = fs_release,
   .read = fs_read,
+  .write = vma_fs_write,
+  .fsync = vma_fs_fsync,
+  .fallocate = vma_fs_fallocate,
+  .setattr = vma_fs_setattr,
   .lseek = fs_lseek,
   .getxattr = fs_getxattr,
   .listxattr = fs_listxattr,

@@ -59,7 +59,8 @@ new_session (VmaMount *mount)
   g_autofree char *fsname = g_strconcat ("fsname=", mount->mounted->source, NULL);
   char *defaults = NULL;
 
-  fuse_opt_add_opt (&defaults, "ro,nosuid,nodev,default_permissions,subtype=vmafs,max_read=1048576");
+  fuse_opt_add_opt (&defaults, options->overlay ? "rw" : "ro");
+  fuse_opt_add_opt (&defaults, "nosuid,nodev,default_permissions,subtype=vmafs,max_read=1048576");
   fuse_opt_add_opt_escaped (&defaults, fsname);
   fuse_opt_add_arg (&args, "vmafs");
   fuse_opt_add_arg (&args, "-o");

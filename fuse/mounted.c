@@ -21,10 +21,13 @@ set_ownership (VmaMounted *mounted, const char *path)
   const VmaMountOptions *options = mounted->options;
   struct stat st = { .st_uid = geteuid (), .st_gid = getegid (), .st_mode = 0400 };
 
-  stat (path, &st);
+  if (options->overlay) /* what is written is the business of who mounts, not of who made the backup */
+    st.st_mode = 0600;
+  else
+    stat (path, &st);
   mounted->uid = options->has_uid ? options->uid : st.st_uid;
   mounted->gid = options->has_gid ? options->gid : st.st_gid;
-  mounted->mode = options->has_mode ? options->mode : st.st_mode & 0444;
+  mounted->mode = options->has_mode ? options->mode : st.st_mode & (options->overlay ? 0666 : 0444);
 }
 
 VmaMounted *
@@ -48,7 +51,15 @@ vma_mounted_open (const char *path, const VmaMountOptions *options, GError **err
     return NULL;
   }
 
+  g_autoptr (VmaOverlay) overlay = NULL;
+  if (options->overlay) {
+    overlay = vma_overlay_open (options->overlay_file, archive, error);
+    if (overlay == NULL)
+      return NULL;
+  }
+
   VmaMounted *mounted = g_new0 (VmaMounted, 1);
+  mounted->overlay = g_steal_pointer (&overlay);
   mounted->options = options;
   mounted->source = g_canonicalize_filename (path, NULL);
   mounted->archive = g_steal_pointer (&archive);
@@ -64,7 +75,12 @@ vma_mounted_open (const char *path, const VmaMountOptions *options, GError **err
 void
 vma_mounted_free (VmaMounted *mounted)
 {
+  g_autoptr (GError) error = NULL;
+
   vma_parked_free (mounted->parked);
+  if (mounted->overlay != NULL && !vma_overlay_close (mounted->overlay, &error))
+    vma_log_error (error);
+  g_clear_pointer (&mounted->overlay, vma_overlay_free);
   vma_read_errors_free (mounted->errors);
   g_clear_pointer (&mounted->parts, vma_parts_free);
   vma_tree_free (mounted->tree);

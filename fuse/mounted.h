@@ -15,6 +15,7 @@
 #include "fuse/options.h"
 #include "fuse/parts.h"
 #include "fuse/tree.h"
+#include "overlay/overlay.h"
 
 #include <stdatomic.h>
 
@@ -24,6 +25,7 @@ typedef struct {
   const VmaMountOptions *options;
   char *source; /* the archive's absolute path: the daemon's directory changes */
   VmaArchive *archive;
+  VmaOverlay *overlay; /* NULL: read-only */
   VmaTree *tree;
   VmaParts *parts;     /* NULL: not wanted */
   VmaReadErrors *errors;

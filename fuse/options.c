@@ -47,7 +47,7 @@ set_mode (VmaMountOptions *options, const char *value, GError **error)
   guint64 number;
 
   options->has_mode = parse_number (value, 8, 0777, &number, error);
-  options->mode = options->has_mode ? (mode_t) number & 0555 : 0; /* nothing here can be written */
+  options->mode = options->has_mode ? (mode_t) number : 0;
   return options->has_mode;
 }
 
@@ -101,6 +101,27 @@ static gboolean
 set_wait (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
   options->wait = TRUE;
+  return TRUE;
+}
+
+static gboolean
+set_overlay (VmaMountOptions *options, const char *value, GError **error)
+{
+  if (value != NULL && *value == '\0') {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "the name of a file is missing");
+    return FALSE;
+  }
+  options->overlay = TRUE;
+  g_free (options->overlay_file);
+  options->overlay_file = g_strdup (value);
+  return TRUE;
+}
+
+/* mount(8) always says one of both. */
+static gboolean
+set_rw (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->rw = TRUE;
   return TRUE;
 }
 
@@ -163,11 +184,14 @@ static const MountOption our_options[] = {
   { "wait", set_wait },
   { "follow", set_follow },
   { "parts", set_parts },
+  { "overlay", set_overlay },
+  { "overlay=", set_overlay },
+  { "rw", set_rw },
   { "cache_size=", set_cache_size },
   { "memory_limit=", set_memory_limit },
 };
 
-/* Options that go to libfuse and the kernel as they stand; "rw" is not among them. */
+/* Options that go to libfuse and the kernel as they stand */
 static const char *const fuse_options[] = {
   "allow_other", "allow_root", "auto_unmount", "ro",     "dev",   "nodev",     "suid",
   "nosuid",      "exec",       "noexec",       "atime",  "noatime", "sync",    "async",
@@ -218,11 +242,8 @@ apply_option (VmaMountOptions *options, GString *fuse_list, const char *option, 
       vma_option_list_append (fuse_list, option);
       return TRUE;
     }
-  if (strcmp (option, "rw") == 0)
-    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "-o rw: an archive is never written to");
-  else
-    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
-                 "-o %s: unknown mount option (vmafs --help lists them)", option);
+  g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+               "-o %s: unknown mount option (vmafs --help lists them)", option);
   return FALSE;
 }
 
@@ -237,6 +258,25 @@ apply_list (VmaMountOptions *options, GString *fuse_list, const char *list, GErr
   return TRUE;
 }
 
+/* Options that only make sense together. */
+static gboolean
+check_overlay (VmaMountOptions *options, GError **error)
+{
+  if (!options->overlay && options->rw)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "-o rw: an archive is never written to (-o overlay writes to a file beside it)");
+  else if (options->overlay_file != NULL && options->follow)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "-o overlay=FILE needs an archive that is complete, and -o follow is for others "
+                 "(-o overlay makes a temporary file)");
+  else {
+    if (!options->overlay)
+      options->mode &= 0555; /* nothing can be written then */
+    return TRUE;
+  }
+  return FALSE;
+}
+
 static const char description[]
     = "Shows each disk of a VMA archive as a raw image: MOUNTPOINT/disk-NAME.raw\n"
       "Unmount with: umount MOUNTPOINT   (or: fusermount3 -u MOUNTPOINT)\n"
@@ -244,6 +284,7 @@ static const char description[]
       "Mount options (-o):\n"
       "  salvage              mount a damaged archive; what is lost reads as an I/O error\n"
       "  parts                show each partition as a file too: disk-NAME.p2.raw\n"
+      "  overlay[=FILE]       make the disks writable: writes go to FILE, or a temporary one\n"
       "  wait                 return only when the whole archive is indexed\n"
       "  uid=N gid=N mode=M   owner and permissions of the files (default: the archive's)\n"
       "  allow_other          let other users in\n"
@@ -294,6 +335,8 @@ vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
     if (!apply_list (options, fuse_list, lists[i], error))
       return FALSE;
 
+  if (!check_overlay (options, error))
+    return FALSE;
   if (g_strv_length (arguments) != 3) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
                  "needs an archive and a mount point: vmafs ARCHIVE MOUNTPOINT [-o OPTIONS]");
@@ -312,5 +355,6 @@ vma_mount_options_clear (VmaMountOptions *options)
   g_free (options->archive);
   g_free (options->mountpoint);
   g_free (options->cache_dir);
+  g_free (options->overlay_file);
   g_free (options->fuse_options);
 }

@@ -17,10 +17,13 @@ typedef struct {
   char *fuse_options; /* for libfuse's own "-o": escaped, comma-separated */
   gboolean foreground;
   gboolean debug;
+  gboolean rw;
   gboolean salvage;
   gboolean direct_io;
   gboolean follow;
   gboolean parts; /* partitions are files too */
+  gboolean overlay;   /* disks can be written to */
+  char *overlay_file; /* NULL: a temporary one */
   guint64 cache_size, memory_limit; /* bytes; 0: default */
   gboolean wait; /* for the whole index, before the mount returns */
   gboolean show_version;

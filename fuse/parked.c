@@ -65,6 +65,7 @@ finish (Waiting *waiting, gboolean stopped)
     waiting->request.answer (&waiting->request);
   vma_mounted_release (waiting->request.mounted);
   g_free ((char *) waiting->request.name);
+  g_free ((char *) waiting->request.data);
   g_free (waiting);
 }
 
@@ -130,6 +131,8 @@ vma_parked_submit (VmaParked *parked, const VmaRequest *request)
   Waiting *waiting = g_new0 (Waiting, 1);
   waiting->request = *request;
   waiting->request.name = g_strdup (request->name);
+  if (request->data != NULL) /* the kernel's buffer is used again when we return */
+    waiting->request.data = g_memdup2 (request->data, request->size);
   waiting->parked = parked;
   vma_mounted_hold (request->mounted);
   /* Before it is on the list: from there another thread may answer and free it. */

@@ -19,10 +19,22 @@ struct VmaRequest {
   const char *name; /* lookup, getxattr */
   guint64 offset;
   gsize size;
-  int whence;
+  guint64 length; /* fallocate */
+  int whence, mode;
+  const char *data; /* write: whoever keeps the request keeps a copy */
   struct fuse_file_info file; /* open, opendir, read */
 
   void (*serve) (const VmaRequest *request); /* replies, or submits it to be answered */
   gboolean (*is_ready) (const VmaRequest *request);
   void (*answer) (const VmaRequest *request); /* replies */
 };
+
+/* Has a request answered now, or when its archive's index knows enough. */
+void vma_request_submit (const VmaRequest *request, gboolean (*is_ready) (const VmaRequest *request),
+                         void (*answer) (const VmaRequest *request));
+
+/*
+ * Replies with the errno value that fits: EIO for whatever cannot be read, which is also logged; a
+ * reader that was interrupted is told just that.
+ */
+void vma_request_fail (const VmaRequest *request, const GError *error);

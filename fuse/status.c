@@ -76,6 +76,24 @@ add_index (JsonBuilder *json, VmaArchive *archive)
 }
 
 static void
+add_overlay (JsonBuilder *json, VmaOverlay *overlay)
+{
+  VmaOverlayUsage usage;
+
+  vma_overlay_get_usage (overlay, &usage);
+  json_builder_set_member_name (json, "overlay");
+  json_builder_begin_object (json);
+  if (usage.file != NULL)
+    add_string (json, "file", usage.file);
+  add_number (json, "blocks", usage.blocks);
+  add_number (json, "allocated", usage.allocated);
+  add_number (json, "written", usage.written);
+  add_number (json, "syncs", usage.syncs);
+  add_bool (json, "failed", usage.failed);
+  json_builder_end_object (json);
+}
+
+static void
 add_disks (JsonBuilder *json, VmaArchive *archive)
 {
   const VmaHeader *header = vma_archive_header (archive);
@@ -127,6 +145,9 @@ vma_mounted_status (VmaMounted *mounted)
   add_number (json, "bytes", atomic_load (&mounted->read_bytes));
   add_number (json, "waiting", vma_parked_count (mounted->parked));
   json_builder_end_object (json);
+
+  if (mounted->overlay != NULL)
+    add_overlay (json, mounted->overlay);
 
   json_builder_set_member_name (json, "errors");
   json_builder_begin_object (json);

@@ -55,6 +55,12 @@ vma_image_size_is_known (VmaImage *image)
          || vma_index_state (vma_archive_index (image->archive)) != VMA_INDEX_BUILDING;
 }
 
+guint64
+vma_image_start (VmaImage *image)
+{
+  return image->start;
+}
+
 static guint64
 size_in (VmaImage *image, VmaIndex *index)
 {

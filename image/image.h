@@ -22,6 +22,7 @@ const VmaDevice *vma_image_device (VmaImage *image);
 VmaImage *vma_image_new_window (VmaImage *disk, guint64 offset, guint64 length);
 void vma_image_free_window (VmaImage *window);
 gboolean vma_image_is_window (VmaImage *image);
+guint64 vma_image_start (VmaImage *image); /* of a window on its disk; 0 for others */
 
 /*
  * The exact size in bytes.  For vmstate that is known only when the index is finished, and is waited

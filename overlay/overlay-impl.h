@@ -33,6 +33,7 @@ struct VmaOverlayDisk {
 struct VmaOverlay {
   char *file; /* NULL: temporary */
   int fd;
+  gboolean created; /* and not to be kept, so far */
   guint n_disks;
   VmaOverlayDisk *disks;
   VmaOverlayLayout layout;
@@ -49,10 +50,10 @@ int vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error);
 
 /*
  * Opens `file` and locks it, or makes it with this header.  Waits a little for one that is still
- * in use.  -1 and an error that names the file.
+ * in use.  -1 and an error that names the file.  *created: it is a new one.
  */
 int vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
-                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], GError **error);
+                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created, GError **error);
 
 /* The whole of it, or an error; VMA_ERROR_NO_SPACE where it is for want of space. */
 gboolean vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **error);

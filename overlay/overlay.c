@@ -61,7 +61,8 @@ open_scratch (VmaOverlay *overlay, VmaArchive *archive, GError **error)
     overlay->fd = vma_scratch_open_temporary (&overlay->layout, error);
   else if (vma_source_identity (vma_archive_source (archive), &identity, error)) {
     vma_overlay_header (&overlay->layout, vma_archive_header (archive), &identity, header);
-    overlay->fd = vma_scratch_open (overlay->file, &overlay->layout, header, error);
+    overlay->fd = vma_scratch_open (overlay->file, &overlay->layout, header, &overlay->created,
+                                    error);
   }
   return overlay->fd >= 0;
 }
@@ -98,6 +99,8 @@ vma_overlay_free (VmaOverlay *overlay)
     pthread_mutex_destroy (&disk->hidden_lock);
     g_clear_pointer (&disk->map, vma_block_map_free);
   }
+  if (overlay->created)
+    unlink (overlay->file);
   if (overlay->fd >= 0)
     close (overlay->fd);
   g_clear_error (&overlay->failure);
@@ -106,6 +109,12 @@ vma_overlay_free (VmaOverlay *overlay)
   g_free (overlay->disks);
   g_free (overlay->file);
   g_free (overlay);
+}
+
+void
+vma_overlay_keep (VmaOverlay *overlay)
+{
+  overlay->created = FALSE;
 }
 
 VmaOverlayDisk *

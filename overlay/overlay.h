@@ -27,6 +27,9 @@ typedef struct VmaOverlayDisk VmaOverlayDisk; /* overlay/disk.h */
  */
 VmaOverlay *vma_overlay_open (const char *file, VmaArchive *archive, GError **error);
 
+/* The mount stands: a file that was made for it stays.  Without this it is removed again.  Once. */
+void vma_overlay_keep (VmaOverlay *overlay);
+
 /* The disk over a device of the archive; NULL for vmstate, which stays as it is. */
 VmaOverlayDisk *vma_overlay_disk (VmaOverlay *overlay, guint8 device);
 

@@ -221,14 +221,15 @@ check_file (int fd, const VmaOverlayLayout *layout, const guint8 *wanted, GError
 
 int
 vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
-                  const guint8 header[VMA_OVERLAY_HEADER_SIZE], GError **error)
+                  const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created, GError **error)
 {
   struct stat opened, named;
   int fd = open (file, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
-  if (fd < 0 && errno == ENOENT)
+  if (fd < 0 && errno == ENOENT) {
     fd = create_file (file, layout, header, error);
-  else if (fd < 0)
+    *created = fd >= 0;
+  } else if (fd < 0)
     vma_set_errno_error (error, errno, "cannot open it");
   else if (!lock_file (fd, error) || !check_file (fd, layout, header, error)) {
     close (fd);

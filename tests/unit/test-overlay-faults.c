@@ -194,6 +194,7 @@ fixture_new (guint32 seed)
   }
   f->overlay = vma_overlay_open (f->file, f->archive, &error);
   g_assert_no_error (error);
+  vma_overlay_keep (f->overlay);
   return f;
 }
 

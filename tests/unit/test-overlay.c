@@ -92,6 +92,7 @@ open_overlay (Fixture *f)
 
   f->overlay = vma_overlay_open (f->file, f->archive, &error);
   g_assert_no_error (error);
+  vma_overlay_keep (f->overlay);
 }
 
 static void
