@@ -1,0 +1,211 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A guest's file system in one mount: each kind, on GPT, in a logical partition, bare, in a logical volume; chosen
+# in each way; a journal that was never replayed; what cannot be mounted says what to do.
+
+. "$(dirname "$0")/lib/functions.sh"
+. "$lib/mounthelper.sh"
+. "$lib/guestdisks.sh"
+requires sfdisk jq mkfs.ext4 mkfs.xfs mkfs.btrfs mkfs.vfat mkntfs ntfscp mksquashfs lvm nsenter
+
+mkdir -p tree/etc tree/data
+echo 'NAME=Test' >tree/etc/os-release
+head -c 700000 /dev/urandom >tree/data/random
+ln -s random tree/data/link
+
+fill() # DISK NUMBER COMMAND...: makes a file system and puts it into a partition
+{
+    local disk=$1 number=$2
+    shift 2
+    part_image "$disk" "$number" part.raw
+    "$@" part.raw >/dev/null 2>&1 || fail "$*"
+    put_part "$disk" "$number" part.raw
+}
+
+# The disk as it is while the guest runs: the last file is only in the journal.
+freeze() # IMAGE [mount option...]
+{
+    mkdir -p live
+    mount -o loop"${2:+,$2}" "$1" live
+    [ -e live/data ] || { cp -a tree/. live/ && umount live && mount -o loop "$1" live; }
+    cp tree/data/random live/data/late
+    sync -f live
+    cp --sparse=always "$1" "$1.frozen"
+    umount live
+    mv "$1.frozen" "$1"
+}
+
+make_dirty_ext4() # IMAGE
+{
+    mkfs.ext4 -q -L rootfs -d tree "$1"
+    freeze "$1" commit=600
+    dumpe2fs -h "$1" 2>/dev/null | grep -q needs_recovery || fail "the journal is clean"
+}
+
+make_dirty_xfs() # IMAGE
+{
+    mkfs.xfs -q -L xdata "$1"
+    freeze "$1"
+}
+
+make_ntfs() # IMAGE
+{
+    mkntfs -q -F -L windows "$1"
+    ntfscp "$1" tree/data/random random
+}
+
+make_squashfs() # IMAGE
+{
+    mksquashfs tree "$1" -noappend -quiet -no-progress
+    truncate -s %4096 "$1"
+}
+
+# A volume group with a logical volume in one piece, and one in two.  No device mapper is needed: the place of
+# the first one is computed, one extent behind the start of the data.
+make_lvm() # IMAGE
+{
+    local device config
+    device=$(losetup -f --show "$1")
+    config="devices { filter=[\"a|^$device\$|\",\"r|.*|\"] use_devicesfile=0 } backup { backup=0 archive=0 }
+        global { locking_dir=\"$TEST_TMP\" } activation { udev_sync=0 udev_rules=0 monitoring=0 }"
+    lvm_do()
+    {
+        LVM_SUPPRESS_FD_WARNINGS=1 lvm "$1" --config "$config" --driverloaded n "${@:2}"
+    }
+    lvm_do pvcreate --dataalignment 1m "$device"
+    lvm_do vgcreate -s 1m guestvg "$device"
+    lvm_do lvcreate -an -Zn -Wn -l 1 -n first guestvg
+    lvm_do lvcreate -an -Zn -Wn -l 20 -n root guestvg
+    lvm_do lvextend -l +3 guestvg/first
+    losetup -d "$device"
+    truncate -s 20M lv.raw
+    mkfs.ext4 -q -L lvroot -d tree lv.raw
+    dd if=lv.raw of="$1" bs=1M seek=2 conv=notrunc,sparse
+}
+
+make_disk gpt.raw 640M <<END
+label: gpt
+size=40M, type=U, name="EFI"
+size=60M, type=L, name="rootpart"
+size=320M, type=L
+size=120M, type=L
+size=20M, type=L
+size=8M, type=S
+END
+fill gpt.raw 1 mkfs.vfat -F 32 -n EFISYS
+fill gpt.raw 2 make_dirty_ext4
+fill gpt.raw 3 make_dirty_xfs
+fill gpt.raw 4 mkfs.btrfs -q -L bdata -r tree
+fill gpt.raw 5 make_ntfs
+fill gpt.raw 6 mkswap -q
+make_disk mbr.raw 130M <<END
+label: dos
+size=20M, type=7
+size=100M, type=5
+5: size=20M, type=83
+6: size=40M, type=8e
+7: size=20M, type=83
+END
+fill mbr.raw 5 mkfs.ext4 -q -L logical -d tree
+fill mbr.raw 6 make_lvm
+fill mbr.raw 7 make_squashfs
+make_squashfs bare.raw >/dev/null
+truncate -s 16M bare.raw
+
+"$VMATOOL" create a.vma drive-t72a=gpt.raw drive-t72b=mbr.raw drive-t72c=bare.raw
+zstd -q -1 a.vma -o a.vma.zst
+
+holds() # TYPE FILE: what is mounted
+{
+    [ "$(findmnt -n -r -o FSTYPE --mountpoint "$dir")" = "$1" ] || fail "not $1: $(at "$dir")"
+    findmnt -n -r -o OPTIONS --mountpoint "$dir" | grep -q '^ro,.*nosuid,nodev' ||
+        fail "mounted $(at "$dir")"
+    same_bytes tree/data/random "$dir/$2"
+}
+
+down()
+{
+    umount "$dir"
+    same_text "" "$(leftovers drive-t72)$(utab)"
+}
+
+guest() # ARCHIVE OPTIONS TYPE FILE
+{
+    mount -t vmafs "$1" "$dir" -o "$2"
+    holds "$3" "$4"
+    down
+}
+
+for archive in a.vma a.vma.zst; do
+    guest $archive disk=t72a,part=2 ext4 data/random
+    guest $archive part=root ext4 data/random
+    guest $archive disk=drive-t72a,part=p3 xfs data/random
+    guest $archive label=bdata btrfs data/random
+    guest $archive "disk=disk-drive-t72b.raw,part=5,noexec,noatime" ext4 data/random
+    guest $archive disk=t72b,label=logical,fs=auto ext4 data/random
+    guest $archive disk=t72b,lv=guestvg/root ext4 data/random
+    guest $archive disk=t72b,part=7 squashfs data/random
+    guest $archive disk=t72c,fs=squashfs squashfs data/random
+done
+"$VMATOOL" parts --json a.vma >parts.json
+guest a.vma "uuid=$(jq -r '.disks[0].volumes[1].uuid' parts.json)" ext4 data/random
+guest a.vma label=rootpart,salvage,index_cache=none ext4 data/random
+
+# NTFS through the kernel or through ntfs-3g, which is another program that holds the loop device.
+mount -t vmafs a.vma "$dir" -o disk=t72a,part=5
+same_bytes tree/data/random "$dir/random"
+umount "$dir"
+check_nothing_left drive-t72 "below ntfs"
+
+# Where the kernel lacks the file system, the message says so.
+if ! grep -qw vfat /proc/filesystems && ! modprobe -q vfat 2>/dev/null; then
+    expect_fail 32 'p1 holds vfat, which this kernel cannot mount .*modprobe vfat' \
+        mount -t vmafs a.vma "$dir" -o disk=t72a,part=1
+else
+    mount -t vmafs a.vma "$dir" -o disk=t72a,part=1
+    down
+fi
+
+# What is not there, or is no file system: what there is.
+expect_fail 32 "no disk 'scsi9'.*t72a.*t72b" "$helper" a.vma "$dir" -o disk=scsi9
+expect_fail 32 "no partition '9'.*p2 ext4.*p3 xfs" "$helper" a.vma "$dir" -o disk=t72a,part=9
+expect_fail 32 "no label 'nolabel'" "$helper" a.vma "$dir" -o label=nolabel
+expect_fail 32 "more than one partition '5'" "$helper" a.vma "$dir" -o part=5
+expect_fail 32 'p6 .*swap.*no file system' "$helper" a.vma "$dir" -o disk=t72a,part=6
+expect_fail 32 'LVM2_member.*no file system' "$helper" a.vma "$dir" -o disk=t72b,part=6
+expect_fail 32 'guestvg/first' "$helper" a.vma "$dir" -o lv=guestvg/first
+expect_fail 32 "no partition 'othervg/x'" "$helper" a.vma "$dir" -o lv=othervg/x
+expect_fail 1 'lv=vg/root' "$helper" a.vma "$dir" -o lv=root
+expect_fail 1 'exclude each other' "$helper" a.vma "$dir" -o lv=a/b,part=1
+expect_fail 32 'cannot mount p2 .*as xfs: .*dmesg' "$helper" a.vma "$dir" -o part=root,fs=xfs
+expect_fail 32 'holds nosuchfs, which this kernel cannot mount' \
+    "$helper" a.vma "$dir" -o part=root,fs=nosuchfs
+expect_fail 32 'cannot mount p2 .*as ext4' "$helper" a.vma "$dir" -o part=root,nosuchoption
+expect_fail 32 'mount point does not exist' "$helper" a.vma none -o part=root
+check_nothing_left drive-t72 "by failures"
+
+# fstab; a second mount -a does nothing; umount by what mount noted.
+echo "$TEST_TMP/a.vma $dir vmafs part=root,nofail,x-systemd.automount,_netdev 0 0" >fstab
+mount -a -T fstab
+mount -a -T fstab
+holds ext4 data/random
+same_text 1 "$(findmnt -n -r -o TARGET | grep -cxF "$dir")"
+umount -a -O helper=vmafs
+same_text "" "$(leftovers drive-t72)$(utab)"
+
+# -f looks for the volume, and mounts nothing.
+mount -f -t vmafs a.vma "$dir" -o part=root
+"$helper" -f a.vma "$dir" -o part=root
+expect_fail 32 "no partition '9'" "$helper" -f a.vma "$dir" -o part=9
+same_text "" "$(leftovers drive-t72)$(utab)"
+
+# In another name space.
+unshare --mount --propagation private bash -c 'echo ready; exec sleep 60' >ready &
+other=$!
+cleanup_fn kill "$other"
+wait_until 10 test -s ready
+mount -N "$other" -t vmafs "$TEST_TMP/a.vma" "$dir" -o part=root
+! at "$dir" || fail "mounted in our own name space"
+nsenter -t "$other" -m cmp "$TEST_TMP/tree/data/random" "$dir/data/random"
+umount -N "$other" "$dir"
+check_nothing_left drive-t72 "in another name space"
