@@ -5,8 +5,8 @@
  *
  * Each layer is held by nothing but the one above: the images are a detached mount (driver.h), which the loop
  * device's open file keeps; the loop device clears itself when the file system on it goes.  So
- * whatever ends the mount on DIR, umount, umount -l, or the end of a mount name space, ends all
- * of it; and if we fail or are killed half way, our descriptors close, with the same effect.
+ * whatever ends the mount on DIR, umount, umount -l, or the end of a container, ends all of
+ * it; and if we fail or are killed half way, our descriptors close, with the same effect.
  *
  * Main thread.
  */
