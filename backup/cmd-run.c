@@ -286,7 +286,11 @@ tell_end (Run *run, gboolean done, const GError *error)
       tool_error ("interrupted");
     return TOOL_FAILED;
   }
-  tool_error ("%s: %s", run->output != NULL ? run->output : run->id, error->message);
+  const char *what = run->output != NULL ? run->output : run->id;
+  if (g_str_has_prefix (error->message, what)) /* the output names itself */
+    tool_error ("%s", error->message);
+  else
+    tool_error ("%s: %s", what, error->message);
   return TOOL_FAILED;
 }
 

@@ -189,6 +189,7 @@ new_target (VmaJob *job, uid_t qemu_user, GError **error)
     .scratch = o->scratch,
     .scratch_size = o->scratch_size,
     .on_full = o->on_full,
+    .view = o->mount != NULL,
     .delta = o->delta || o->sync == VMA_SYNC_TOP,
     .changed_only = changed_only,
     .allow_other = qemu_user != geteuid () && qemu_user != 0 && qemu_user != (uid_t) -1,

@@ -16,7 +16,7 @@ vma_id_is_valid (const char *id)
 {
   gsize length = strlen (id);
 
-  if (length == 0 || length > VMA_ID_MAX || !g_ascii_isalnum (*id))
+  if (length == 0 || length > VMA_ID_MAX || !g_ascii_isalnum (*id) || strcmp (id, "serve") == 0)
     return FALSE;
   for (; *id != '\0'; id++)
     if (!g_ascii_isalnum (*id) && strchr ("-_.", *id) == NULL)

@@ -14,7 +14,7 @@
 #define VMA_NODE_PREFIX "vmabk-"
 #define VMA_ID_MAX 64
 
-/* Letters, digits, '-', '_', '.'; a letter or digit first. */
+/* Letters, digits, '-', '_', '.'; a letter or digit first; not "serve", which is the service. */
 gboolean vma_id_is_valid (const char *id);
 char *vma_id_random (void);
 

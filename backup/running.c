@@ -50,25 +50,54 @@ vma_running_list (GError **error)
   return all;
 }
 
-JsonNode *
-vma_running_tell (const char *id, const char *command, JsonNode *arguments, GError **error)
+/* `arguments` is taken. */
+static JsonNode *
+tell_socket (const char *id, const char *command, JsonNode *arguments, GError **error)
 {
   g_autofree char *dir = vma_run_dir (error);
-  g_autoptr (VmaQmp) control = NULL;
+  g_autofree char *path = dir != NULL ? vma_run_socket (dir, id) : NULL;
+  g_autoptr (VmaQmp) control
+      = path != NULL ? vma_qmp_open (path, "vmabackup", SECONDS, error) : NULL;
 
-  if (dir != NULL && vma_id_is_valid (id)) {
-    g_autofree char *own = vma_run_socket (dir, id);
-    g_autofree char *service = vma_run_socket (dir, VMA_SERVICE_ID);
-    /* Only the service has a memory. */
-    if (strcmp (command, "backup-forget") != 0)
-      control = vma_qmp_open (own, "vmabackup", SECONDS, NULL);
-    if (control == NULL)
-      control = vma_qmp_open (service, "vmabackup", SECONDS, NULL);
-  }
   if (control != NULL)
     return vma_qmp_execute (control, command, arguments, SECONDS, error);
   json_node_unref (arguments);
-  if (dir != NULL)
-    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "no backup '%s' runs", id);
   return NULL;
+}
+
+static gboolean
+is_not_there (const GError *error)
+{
+  return g_error_matches (error, VMA_QMP_ERROR, VMA_QMP_CONNECT);
+}
+
+JsonNode *
+vma_running_tell_own (const char *id, const char *command, JsonNode *arguments, GError **error)
+{
+  return tell_socket (id, command, arguments, error);
+}
+
+JsonNode *
+vma_running_tell (const char *id, const char *command, JsonNode *arguments, GError **error)
+{
+  g_autoptr (JsonNode) taken = arguments;
+  JsonNode *reply = NULL;
+  g_autoptr (GError) why = NULL;
+
+  if (!vma_id_is_valid (id)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "'%s' is no name of a backup", id);
+    return NULL;
+  }
+  /* Only the service has a memory. */
+  if (strcmp (command, "backup-forget") != 0)
+    reply = tell_socket (id, command, json_node_copy (taken), &why);
+  if (reply == NULL && (why == NULL || is_not_there (why))) {
+    g_clear_error (&why);
+    reply = tell_socket (VMA_SERVICE_ID, command, json_node_copy (taken), &why);
+  }
+  if (is_not_there (why))
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "no backup '%s'", id);
+  else if (reply == NULL)
+    g_propagate_error (error, g_steal_pointer (&why));
+  return reply;
 }

@@ -15,6 +15,10 @@
  */
 JsonNode *vma_running_list (GError **error);
 
+/* Sends a command to the socket of one backup. */
+JsonNode *vma_running_tell_own (const char *id, const char *command, JsonNode *arguments,
+                                GError **error);
+
 /* Sends a command that is about one backup to whoever has it; the reply.  `arguments` is taken. */
 JsonNode *vma_running_tell (const char *id, const char *command, JsonNode *arguments,
                             GError **error);
