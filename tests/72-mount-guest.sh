@@ -209,3 +209,22 @@ mount -N "$other" -t vmafs "$TEST_TMP/a.vma" "$dir" -o part=root
 nsenter -t "$other" -m cmp "$TEST_TMP/tree/data/random" "$dir/data/random"
 umount -N "$other" "$dir"
 check_nothing_left drive-t72 "in another name space"
+
+# With an overlay it is mounted as ever: the journal is replayed, and what is written goes beside the archive.
+sha256sum a.vma >sums
+for type in 2:ext4 3:xfs; do
+    mount -t vmafs a.vma "$dir" -o "disk=t72a,part=${type%:*},overlay=$TEST_TMP/over.$type"
+    at "$dir" | grep -q "^${type#*:} rw,nosuid,nodev" || fail "mounted $(at "$dir")"
+    same_bytes tree/data/random "$dir/data/late"
+    echo mine >"$dir/data/new"
+    down
+    mount -t vmafs a.vma "$dir" -o "disk=t72a,part=${type%:*},overlay=$TEST_TMP/over.$type,ro"
+    at "$dir" | grep -q "^${type#*:} ro," || fail "mounted $(at "$dir")"
+    same_text mine "$(cat "$dir/data/new")"
+    down
+done
+mount -t vmafs a.vma.zst "$dir" -o part=root,overlay
+same_bytes tree/data/random "$dir/data/late"
+rm "$dir/data/random"
+down
+sha256sum --quiet -c sums
