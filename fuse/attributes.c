@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/attributes.h"
 
+#include "fuse/text.h"
 #include "fuse/volume.h"
 
 #include <string.h>
@@ -29,6 +30,31 @@ image_blocks (VmaMounted *mounted, const VmaNode *node, guint64 size)
   return vma_volume_stored_blocks (mounted, node, below) * (VMA_BLOCK_SIZE / 512);
 }
 
+static gsize
+error_size (VmaMounted *mounted)
+{
+  g_autofree char *failure = vma_mounted_dup_failure (mounted);
+
+  return failure != NULL ? strlen (failure) + 1 : 0;
+}
+
+/* A file beside the archive has its own attributes; who may not read the archive may not read it. */
+static void
+beside_stat (VmaMounted *mounted, const VmaNode *node, struct stat *st)
+{
+  struct stat file;
+
+  if (!vma_text_stat_file (node->path, &file))
+    return;
+  VmaOwner owner = vma_owner_of (&file, mounted->options);
+  st->st_uid = owner.uid;
+  st->st_gid = owner.gid;
+  st->st_mode = S_IFREG | owner.mode;
+  st->st_size = file.st_size;
+  st->st_blocks = (file.st_size + 511) / 512;
+  st->st_mtim = st->st_ctim = st->st_atim = file.st_mtim;
+}
+
 double
 vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st)
 {
@@ -37,18 +63,21 @@ vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st)
 
   *st = (struct stat){
     .st_ino = node->ino,
-    .st_uid = mounted->uid,
-    .st_gid = mounted->gid,
+    .st_uid = mounted->owner.uid,
+    .st_gid = mounted->owner.gid,
     .st_nlink = 1,
-    .st_mode = S_IFREG | mounted->mode,
+    .st_mode = S_IFREG | mounted->owner.mode,
     .st_blksize = mounted->options->direct_io ? (blksize_t) VMA_MAX_READ : 65536,
   };
-  st->st_mtime = st->st_ctime = st->st_atime
-      = (time_t) vma_archive_header (mounted->archive)->ctime;
+  if (mounted->archive != NULL)
+    st->st_mtime = st->st_ctime = st->st_atime
+        = (time_t) vma_archive_header (mounted->archive)->ctime;
+  else
+    st->st_mtim = st->st_ctim = st->st_atim = mounted->mtime;
 
   switch (node->kind) {
   case VMA_NODE_DIR:
-    st->st_mode = S_IFDIR | mounted->mode | (mounted->mode & 0444) >> 2;
+    st->st_mode = S_IFDIR | mounted->owner.mode | (mounted->owner.mode & 0444) >> 2;
     st->st_nlink = node->parent == node ? 3 : 2;
     break;
   case VMA_NODE_IMAGE:
@@ -70,10 +99,33 @@ vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st)
   case VMA_NODE_ERRORS:
     valid = 0;
     break;
+  case VMA_NODE_ERROR:
+    st->st_size = (off_t) error_size (mounted);
+    valid = 0;
+    break;
+  case VMA_NODE_BESIDE:
+    beside_stat (mounted, node, st);
+    valid = 0;
+    break;
   }
   if (!vma_volume_is_writable (mounted, node))
     st->st_mode &= ~(mode_t) 0222;
   return valid;
+}
+
+gboolean
+vma_node_exists (VmaMounted *mounted, const VmaNode *node)
+{
+  struct stat st;
+
+  switch (node->kind) {
+  case VMA_NODE_ERROR:
+    return error_size (mounted) > 0;
+  case VMA_NODE_BESIDE:
+    return vma_text_stat_file (node->path, &st);
+  default:
+    return TRUE;
+  }
 }
 
 char *

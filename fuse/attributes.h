@@ -14,6 +14,9 @@
 /* Fills *st, and returns for how many seconds it holds.  An image's size must be known. */
 double vma_node_stat (VmaMounted *mounted, VmaNode *node, struct stat *st);
 
+/* Whether a node is there now: some come and go. */
+gboolean vma_node_exists (VmaMounted *mounted, const VmaNode *node);
+
 /* The value of an extended attribute, or NULL; the caller frees it. */
 char *vma_node_xattr (VmaMounted *mounted, const VmaNode *node, const char *name);
 

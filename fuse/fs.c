@@ -11,6 +11,8 @@
 
 #include "fuse/attributes.h"
 #include "fuse/fs-write.h"
+#include "fuse/text.h"
+#include "fuse/top.h"
 #include "fuse/volume.h"
 
 #include <errno.h>
@@ -36,8 +38,10 @@ stat_is_ready (const VmaRequest *request)
 static void
 answer_lookup (const VmaRequest *request)
 {
-  struct fuse_entry_param entry = { .ino = request->node->ino, .entry_timeout = VMA_FOREVER };
+  struct fuse_entry_param entry = { .ino = request->node->ino };
+  gboolean stays = request->node->kind != VMA_NODE_ERROR && request->node->kind != VMA_NODE_BESIDE;
 
+  entry.entry_timeout = stays ? VMA_FOREVER : 0;
   entry.attr_timeout = vma_node_stat (request->mounted, request->node, &entry.attr);
   fuse_reply_entry (request->req, &entry);
 }
@@ -80,7 +84,7 @@ serve_lookup (const VmaRequest *request)
   found.node = vma_tree_lookup (request->node, request->name);
   if (found.node == NULL && may_become_window (request))
     vma_request_submit (request, windows_are_known, answer_lookup_window);
-  else if (found.node == NULL)
+  else if (found.node == NULL || !vma_node_exists (found.mounted, found.node))
     fuse_reply_err (request->req, ENOENT);
   else
     vma_request_submit (&found, stat_is_ready, answer_lookup);
@@ -105,7 +109,12 @@ raise_readahead (VmaMount *mount)
 static void
 fs_lookup (fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-  VmaRequest request = { .req = req, .name = name, .serve = serve_lookup };
+  VmaRequest request = {
+    .req = req,
+    .name = name,
+    .serve = serve_lookup,
+    .serve_top = vma_top_lookup,
+  };
 
   raise_readahead (mount_of (req));
   vma_mount_route (mount_of (req), parent, &request);
@@ -129,7 +138,12 @@ serve_getattr (const VmaRequest *request)
 static void
 fs_getattr (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNUSED)
 {
-  VmaRequest request = { .req = req, .serve = serve_getattr };
+  VmaRequest request = {
+    .req = req,
+    .serve = serve_getattr,
+    .serve_top = vma_top_getattr,
+    .unopened = TRUE,
+  };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -137,7 +151,8 @@ fs_getattr (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi G_GNUC_UNU
 static void
 serve_statfs (const VmaRequest *request)
 {
-  const VmaHeader *header = vma_archive_header (request->mounted->archive);
+  VmaArchive *archive = request->mounted->archive;
+  const VmaHeader *header = archive != NULL ? vma_archive_header (archive) : NULL;
   struct statvfs st = {
     .f_bsize = VMA_BLOCK_SIZE,
     .f_frsize = VMA_BLOCK_SIZE,
@@ -146,7 +161,7 @@ serve_statfs (const VmaRequest *request)
     .f_flag = request->mounted->overlay == NULL ? ST_RDONLY : 0,
   };
 
-  for (guint i = 0; i < header->devices->len; i++) {
+  for (guint i = 0; header != NULL && i < header->devices->len; i++) {
     const VmaDevice *device = g_ptr_array_index (header->devices, i);
     st.f_blocks += device->size / VMA_BLOCK_SIZE;
   }
@@ -156,7 +171,7 @@ serve_statfs (const VmaRequest *request)
 static void
 fs_statfs (fuse_req_t req, fuse_ino_t ino)
 {
-  VmaRequest request = { .req = req, .serve = serve_statfs };
+  VmaRequest request = { .req = req, .serve = serve_statfs, .serve_top = vma_top_statfs };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -174,16 +189,22 @@ serve_opendir (const VmaRequest *request)
   }
   if (request->mounted->parts != NULL)
     vma_parts_start (request->mounted->parts);
-  /* Until the partitions are known, a listing is not the last word. */
+  /* A listing is not the last word until the partitions are known, or where things come and go. */
   file.cache_readdir = file.keep_cache
-      = request->mounted->parts == NULL || windows_are_known (request);
+      = !request->mounted->in_directory
+        && (request->mounted->parts == NULL || windows_are_known (request));
   fuse_reply_open (request->req, &file);
 }
 
 static void
 fs_opendir (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-  VmaRequest request = { .req = req, .file = *fi, .serve = serve_opendir };
+  VmaRequest request = {
+    .req = req,
+    .file = *fi,
+    .serve = serve_opendir,
+    .serve_top = vma_top_opendir,
+  };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -224,7 +245,7 @@ serve_readdir (const VmaRequest *request)
       .st_mode = entry->kind == VMA_NODE_DIR ? S_IFDIR : S_IFREG,
     };
 
-    if (entry->hidden && i >= 2)
+    if (i >= 2 && (entry->hidden || !vma_node_exists (request->mounted, entry)))
       continue;
     gsize n = fuse_add_direntry (request->req, buffer + used, size - used, name, &st,
                                  (off_t) i + 1);
@@ -237,23 +258,71 @@ serve_readdir (const VmaRequest *request)
 
 static void
 fs_readdir (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-            struct fuse_file_info *fi G_GNUC_UNUSED)
+            struct fuse_file_info *fi)
 {
-  VmaRequest request
-      = { .req = req, .size = size, .offset = (guint64) offset, .serve = serve_readdir };
+  VmaRequest request = {
+    .req = req,
+    .file = *fi,
+    .size = size,
+    .offset = (guint64) offset,
+    .serve = serve_readdir,
+    .serve_top = vma_top_readdir,
+  };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
 
+static void
+fs_releasedir (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+  if (mount_of (req)->directory != NULL && vma_directory_is_top (ino))
+    vma_top_releasedir (fi);
+  fuse_reply_err (req, 0);
+}
+
 /* --- files ------------------------------------------------------------------------------------- */
+
+static gboolean
+is_text (VmaNodeKind kind)
+{
+  return kind == VMA_NODE_STATUS || kind == VMA_NODE_ERRORS || kind == VMA_NODE_ERROR
+         || kind == VMA_NODE_BESIDE;
+}
+
+/* What a file holds that is made anew each time it is opened.  NULL and errno. */
+static GBytes *
+make_text (VmaMounted *mounted, const VmaNode *node)
+{
+  g_autofree char *failure = NULL;
+
+  switch (node->kind) {
+  case VMA_NODE_STATUS:
+    return vma_mounted_status (mounted);
+  case VMA_NODE_ERRORS:
+    return vma_mounted_error_list (mounted);
+  case VMA_NODE_BESIDE:
+    return vma_text_of_file (node->path);
+  default:
+    failure = vma_mounted_dup_failure (mounted);
+    char *line = g_strconcat (failure != NULL ? failure : "no error", "\n", NULL);
+    return g_bytes_new_take (line, strlen (line));
+  }
+}
 
 /* An open file is a user of its archive, until the kernel releases it. */
 static void
-close_file (VmaMounted *mounted, const VmaNode *node, const struct fuse_file_info *file)
+open_text (const VmaRequest *request)
 {
-  if (node->kind == VMA_NODE_STATUS || node->kind == VMA_NODE_ERRORS)
-    g_bytes_unref ((GBytes *) (guintptr) file->fh);
-  vma_mounted_release (mounted);
+  struct fuse_file_info file = request->file;
+  GBytes *text = make_text (request->mounted, request->node);
+
+  if (text == NULL) {
+    fuse_reply_err (request->req, errno);
+    return;
+  }
+  vma_mounted_hold (request->mounted);
+  if (!vma_text_reply_open (request->req, &file, text))
+    vma_mounted_release (request->mounted);
 }
 
 static void
@@ -281,23 +350,21 @@ serve_open (const VmaRequest *request)
     file.keep_cache = 1;
     break;
   case VMA_NODE_STATUS:
-    file.fh = (guint64) (guintptr) vma_mounted_status (mounted);
-    file.direct_io = 1; /* its size is not known before it is read */
-    break;
   case VMA_NODE_ERRORS:
-    file.fh = (guint64) (guintptr) vma_mounted_error_list (mounted);
-    file.direct_io = 1;
-    break;
+  case VMA_NODE_ERROR:
+  case VMA_NODE_BESIDE:
+    open_text (request);
+    return;
   }
   vma_mounted_hold (mounted);
   if (fuse_reply_open (request->req, &file) == -ENOENT) /* interrupted: nobody will release it */
-    close_file (mounted, request->node, &file);
+    vma_mounted_release (mounted);
 }
 
 static void
 fs_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-  VmaRequest request = { .req = req, .file = *fi, .serve = serve_open };
+  VmaRequest request = { .req = req, .file = *fi, .serve = serve_open, .serve_top = vma_top_open };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -305,10 +372,16 @@ fs_open (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void
 fs_release (fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-  VmaNode *node;
-  VmaMounted *mounted = vma_mount_of_open_file (mount_of (req), ino, &node);
+  VmaMount *mount = mount_of (req);
 
-  close_file (mounted, node, fi);
+  if (mount->directory != NULL && vma_directory_is_top (ino))
+    vma_top_release (fi);
+  else {
+    VmaMounted *mounted = vma_mount_of_open_file (mount, ino);
+    if (is_text (vma_tree_node (mounted->tree, ino)->kind))
+      vma_text_release (fi);
+    vma_mounted_release (mounted);
+  }
   fuse_reply_err (req, 0);
 }
 
@@ -357,6 +430,8 @@ answer_read (const VmaRequest *request)
   }
   gssize n = vma_volume_pread (mounted, request->node, buffer, request->size, request->offset,
                                &error);
+  if (n >= 0 && !vma_mounted_check_unchanged (mounted, &error))
+    n = -1;
   if (n < 0) {
     vma_request_fail (request, error);
     return;
@@ -367,21 +442,6 @@ answer_read (const VmaRequest *request)
 }
 
 static void
-reply_text (const VmaRequest *request, GBytes *text)
-{
-  /* With the reply in its hands the reader may close the file before we are back from sending it. */
-  g_autoptr (GBytes) held = g_bytes_ref (text);
-  gsize total;
-  const char *data = g_bytes_get_data (text, &total);
-
-  if (request->offset >= total)
-    fuse_reply_buf (request->req, NULL, 0);
-  else
-    fuse_reply_buf (request->req, data + request->offset,
-                    MIN (request->size, total - (gsize) request->offset));
-}
-
-static void
 serve_read (const VmaRequest *request)
 {
   switch (request->node->kind) {
@@ -389,11 +449,13 @@ serve_read (const VmaRequest *request)
     fuse_reply_err (request->req, EISDIR);
     break;
   case VMA_NODE_TEXT:
-    reply_text (request, request->node->text);
+    vma_text_reply_read (request, request->node->text);
     break;
   case VMA_NODE_STATUS:
   case VMA_NODE_ERRORS:
-    reply_text (request, (GBytes *) (guintptr) request->file.fh);
+  case VMA_NODE_ERROR:
+  case VMA_NODE_BESIDE:
+    vma_text_reply_read (request, NULL);
     break;
   case VMA_NODE_IMAGE:
     vma_request_submit (request, read_is_ready, answer_read);
@@ -410,6 +472,7 @@ fs_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_
     .offset = (guint64) offset,
     .size = MIN (size, VMA_MAX_READ),
     .serve = serve_read,
+    .serve_top = vma_top_read,
   };
 
   vma_mount_route (mount_of (req), ino, &request);
@@ -488,7 +551,14 @@ serve_getxattr (const VmaRequest *request)
 static void
 fs_getxattr (fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
-  VmaRequest request = { .req = req, .name = name, .size = size, .serve = serve_getxattr };
+  VmaRequest request = {
+    .req = req,
+    .name = name,
+    .size = size,
+    .serve = serve_getxattr,
+    .serve_top = vma_top_xattr,
+    .unopened = TRUE,
+  };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -505,7 +575,13 @@ serve_listxattr (const VmaRequest *request)
 static void
 fs_listxattr (fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-  VmaRequest request = { .req = req, .size = size, .serve = serve_listxattr };
+  VmaRequest request = {
+    .req = req,
+    .size = size,
+    .serve = serve_listxattr,
+    .serve_top = vma_top_xattr,
+    .unopened = TRUE,
+  };
 
   vma_mount_route (mount_of (req), ino, &request);
 }
@@ -535,6 +611,7 @@ const struct fuse_lowlevel_ops vma_fs_ops = {
   .statfs = fs_statfs,
   .opendir = fs_opendir,
   .readdir = fs_readdir,
+  .releasedir = fs_releasedir,
   .open = fs_open,
   .release = fs_release,
   .read = fs_read,

@@ -23,15 +23,19 @@ vma_log (const char *format, ...)
     fprintf (stderr, "vmafs: %s\n", message);
 }
 
+const char *
+vma_log_advice (const GError *error)
+{
+  if (g_error_matches (error, VMA_ERROR, VMA_ERROR_DAMAGED)
+      || g_error_matches (error, VMA_ERROR, VMA_ERROR_MISSING))
+    return " (mount with -o salvage to read the rest)";
+  return "";
+}
+
 void
 vma_log_error (const GError *error)
 {
-  const char *advice = "";
-
-  if (g_error_matches (error, VMA_ERROR, VMA_ERROR_DAMAGED)
-      || g_error_matches (error, VMA_ERROR, VMA_ERROR_MISSING))
-    advice = " (mount with -o salvage to read the rest)";
-  vma_log ("%s%s", error->message, advice);
+  vma_log ("%s%s", error->message, vma_log_advice (error));
 }
 
 /* GLib's messages: notes of the library that belong to no archive. */

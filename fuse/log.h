@@ -17,5 +17,8 @@ void vma_log (const char *format, ...) G_GNUC_PRINTF (1, 2);
 /* Logs an error of the library, with advice where there is some. */
 void vma_log_error (const GError *error);
 
+/* Advice to put behind the message of an error, or "". */
+const char *vma_log_advice (const GError *error);
+
 /* From now on to the system log. */
 void vma_log_to_syslog (void);

@@ -34,7 +34,7 @@ static VmaMounted *
 open_archive (const VmaMountOptions *options)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (VmaMounted) mounted = vma_mounted_open (options->archive, options, &error);
+  g_autoptr (VmaMounted) mounted = vma_mounted_open (options->archive, options, NULL, &error);
 
   if (mounted != NULL) {
     gint64 grace = options->wait ? -1 : GRACE_MS;
@@ -51,12 +51,29 @@ open_archive (const VmaMountOptions *options)
   return NULL;
 }
 
+static VmaDirectory *
+open_directory (const VmaMountOptions *options)
+{
+  g_autoptr (GError) error = NULL;
+  VmaDirectory *directory = vma_directory_new (options->archive, options, &error);
+
+  if (directory == NULL)
+    vma_log_error (error);
+  return directory;
+}
+
+static const char *
+source_of (const VmaMount *mount)
+{
+  return mount->directory != NULL ? vma_directory_path (mount->directory) : mount->mounted->source;
+}
+
 static struct fuse_session *
 new_session (VmaMount *mount)
 {
   const VmaMountOptions *options = mount->options;
   struct fuse_args args = FUSE_ARGS_INIT (0, NULL);
-  g_autofree char *fsname = g_strconcat ("fsname=", mount->mounted->source, NULL);
+  g_autofree char *fsname = g_strconcat ("fsname=", source_of (mount), NULL);
   char *defaults = NULL;
 
   fuse_opt_add_opt (&defaults, options->overlay ? "rw" : "ro");
@@ -88,7 +105,10 @@ serve (VmaMount *mount, struct fuse_session *session)
   int result = fuse_session_loop_mt (session, config);
   fuse_loop_cfg_destroy (config);
   /* Before the session goes: parked requests need it for their replies. */
-  vma_parked_stop (mount->mounted->parked);
+  if (mount->directory != NULL)
+    vma_directory_stop (mount->directory);
+  else
+    vma_parked_stop (mount->mounted->parked);
   return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
 }
 
@@ -104,7 +124,8 @@ mount_and_serve (VmaMount *mount)
     if (fuse_session_mount (session, mount->options->mountpoint) == 0) {
       if (mount->options->readahead > 0)
         mount->readahead_fd = vma_readahead_open (mount->options->mountpoint);
-      vma_archive_report_index_failure (mount->mounted->archive);
+      if (mount->mounted != NULL)
+        vma_archive_report_index_failure (mount->mounted->archive);
       status = serve (mount, session);
       /* Lazily: a mount in use leaves the name space now, and ends when its last user does. */
       fuse_session_unmount (session);
@@ -126,12 +147,19 @@ run (const VmaMountOptions *options)
   }
 
   g_autoptr (VmaDaemon) daemon = vma_daemon_start (!options->foreground, options->ready_fd);
-  g_autoptr (VmaMounted) mounted = open_archive (options);
-  if (mounted == NULL)
+  gboolean is_directory = g_file_test (options->archive, G_FILE_TEST_IS_DIR);
+  if (is_directory && options->overlay) {
+    vma_log ("%s: -o overlay needs one archive, and this is a directory", options->archive);
+    return EXIT_USAGE;
+  }
+  g_autoptr (VmaDirectory) directory = is_directory ? open_directory (options) : NULL;
+  g_autoptr (VmaMounted) mounted = is_directory ? NULL : open_archive (options);
+  if (directory == NULL && mounted == NULL)
     return EXIT_FAILURE;
 
   VmaMount mount = {
     .mounted = mounted,
+    .directory = directory,
     .daemon = daemon,
     .options = options,
     .readahead_fd = -1,

@@ -7,11 +7,15 @@
 #pragma once
 
 #include "fuse/daemon.h"
+#include "fuse/directory.h"
 #include "fuse/mounted.h"
 #include "fuse/request.h"
 
 typedef struct {
+  /* Either of: */
   VmaMounted *mounted;
+  VmaDirectory *directory;
+
   VmaDaemon *daemon;
   const VmaMountOptions *options;
   int readahead_fd;     /* -1: nothing to set */
@@ -22,11 +26,11 @@ typedef struct {
 extern const struct fuse_lowlevel_ops vma_fs_ops;
 
 /*
- * Finds what inode `ino` is, fills in `mounted` (with one user more) and `node`, and has the request
+ * Finds what inode `ino` is, fills in `mounted` (with one user more), `node` and `ino`, and has the request
  * served; what it asks for need not be open yet, so that this may happen later, on another thread.  An
  * inode that there is not is answered with an error (route.c).
  */
 void vma_mount_route (VmaMount *mount, fuse_ino_t ino, const VmaRequest *request);
 
-/* The mounted archive an open file belongs to, and its node. */
-VmaMounted *vma_mount_of_open_file (VmaMount *mount, fuse_ino_t ino, VmaNode **node);
+/* The mounted archive that an open file belongs to. */
+VmaMounted *vma_mount_of_open_file (VmaMount *mount, fuse_ino_t ino);

@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 
 #define DEFAULT_READAHEAD_KIB 1024
+#define DEFAULT_IDLE          60
+#define DEFAULT_MAX_OPEN      32
 
 typedef struct {
   const char *name; /* "salvage", or "uid=" where a value follows */
@@ -70,6 +72,28 @@ set_readahead (VmaMountOptions *options, const char *value, GError **error)
   if (!parse_number (value, 10, 1024 * 1024, &number, error))
     return FALSE;
   options->readahead = (guint) number;
+  return TRUE;
+}
+
+static gboolean
+set_idle (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  if (!parse_number (value, 10, 24 * 60 * 60, &number, error))
+    return FALSE;
+  options->idle = (guint) number;
+  return TRUE;
+}
+
+static gboolean
+set_max_open (VmaMountOptions *options, const char *value, GError **error)
+{
+  guint64 number;
+
+  if (!g_ascii_string_to_unsigned (value, 10, 1, 128, &number, error))
+    return FALSE;
+  options->max_open = (guint) number;
   return TRUE;
 }
 
@@ -189,6 +213,8 @@ static const MountOption our_options[] = {
   { "rw", set_rw },
   { "cache_size=", set_cache_size },
   { "memory_limit=", set_memory_limit },
+  { "idle=", set_idle },
+  { "max_open=", set_max_open },
 };
 
 /* Options that go to libfuse and the kernel as they stand */
@@ -279,6 +305,7 @@ check_overlay (VmaMountOptions *options, GError **error)
 
 static const char description[]
     = "Shows each disk of a VMA archive as a raw image: MOUNTPOINT/disk-NAME.raw\n"
+      "Of a directory of archives, shows each as a directory: MOUNTPOINT/ARCHIVE/disk-NAME.raw\n"
       "Unmount with: umount MOUNTPOINT   (or: fusermount3 -u MOUNTPOINT)\n"
       "\n"
       "Mount options (-o):\n"
@@ -294,6 +321,8 @@ static const char description[]
       "  memory_limit=SIZE    compressed archives: what one decoder may take (default 1G)\n"
       "  follow               the archive is still being written: wait for the rest\n"
       "  readahead=KIB        read-ahead of the mount, root only (default 1024)\n"
+      "  idle=SECONDS         directory: close archives that were not used for so long (default 60)\n"
+      "  max_open=N           directory: how many archives may be open at once (default 32)\n"
       "  ready_fd=N           write a line to this descriptor when the mount answers\n"
       "  ro,fsname=,subtype=,auto_unmount,noatime,nosuid,...  as in mount(8), mount.fuse3(8)\n";
 
@@ -315,12 +344,14 @@ vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
     { NULL },
   };
   g_autoptr (GOptionContext) context
-      = g_option_context_new ("ARCHIVE MOUNTPOINT - mount a VMA archive");
+      = g_option_context_new ("ARCHIVE|DIRECTORY MOUNTPOINT - mount VMA archives");
   g_autoptr (GString) fuse_list = g_string_new (NULL);
 
   *options = (VmaMountOptions){
     .ready_fd = -1,
     .readahead = DEFAULT_READAHEAD_KIB,
+    .idle = DEFAULT_IDLE,
+    .max_open = DEFAULT_MAX_OPEN,
     .cache_dir = vma_saved_index_default_dir (),
   };
   g_option_context_add_main_entries (context, entries, NULL);

@@ -33,6 +33,8 @@ typedef struct {
   mode_t mode;
   int ready_fd;    /* -1: none */
   guint readahead; /* KiB */
+  guint idle;      /* a directory: seconds after which an archive that is not used is closed */
+  guint max_open;  /* a directory: archives that may be open at once */
 } VmaMountOptions;
 
 /* FALSE and an error fit to follow "vmafs: " where the arguments are wrong (exit status 2). */

@@ -135,6 +135,7 @@ vma_parked_submit (VmaParked *parked, const VmaRequest *request)
     waiting->request.data = g_memdup2 (request->data, request->size);
   waiting->parked = parked;
   vma_mounted_hold (request->mounted);
+  vma_archive_start_index (parked->archive); /* in a directory nobody has done so yet */
   /* Before it is on the list: from there another thread may answer and free it. */
   fuse_req_interrupt_func (request->req, on_interrupt, waiting);
 
@@ -170,7 +171,8 @@ vma_parked_stop (VmaParked *parked)
     parked->n_threads = 0;
     pthread_cond_broadcast (&parked->arrived);
   }
-  vma_index_wake (vma_archive_index (parked->archive));
+  if (n > 0)
+    vma_index_wake (vma_archive_index (parked->archive));
   for (guint i = 0; i < n; i++)
     pthread_join (parked->threads[i], NULL);
 }

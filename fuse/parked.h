@@ -13,6 +13,7 @@
 
 #include "fuse/request.h"
 
+/* `archive` is NULL where nothing ever has to wait. */
 VmaParked *vma_parked_new (VmaArchive *archive);
 
 /* Answers at once where it can, or later; until then it is a user of its archive. */

@@ -10,11 +10,13 @@
 #include "fuse/mounted.h"
 
 typedef struct VmaRequest VmaRequest;
+typedef struct VmaDirectory VmaDirectory;
 
 struct VmaRequest {
   fuse_req_t req;
   VmaMounted *mounted; /* whoever passes the request on holds it */
   VmaNode *node;
+  fuse_ino_t ino;
 
   const char *name; /* lookup, getxattr */
   guint64 offset;
@@ -25,6 +27,9 @@ struct VmaRequest {
   struct fuse_file_info file; /* open, opendir, read */
 
   void (*serve) (const VmaRequest *request); /* replies, or submits it to be answered */
+  /* Replies where a mount of a directory is asked for what is not in an archive.  NULL: EINVAL. */
+  void (*serve_top) (VmaDirectory *directory, const VmaRequest *request);
+  gboolean unopened; /* serve_top also knows it of an archive's directory, without opening it */
   gboolean (*is_ready) (const VmaRequest *request);
   void (*answer) (const VmaRequest *request); /* replies */
 };
@@ -38,3 +43,6 @@ void vma_request_submit (const VmaRequest *request, gboolean (*is_ready) (const 
  * reader that was interrupted is told just that.
  */
 void vma_request_fail (const VmaRequest *request, const GError *error);
+
+/* Has a request served in an archive that is open (route.c).  The caller holds it. */
+void vma_request_serve (const VmaRequest *request, VmaMounted *mounted);

@@ -1,48 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/mounted.h"
 
+#include "fuse/json.h"
 #include "fuse/parked.h"
 
-#include <json-glib/json-glib.h>
-#include <string.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
-
-static const char *
-state_name (VmaIndexState state)
-{
-  switch (state) {
-  case VMA_INDEX_COMPLETE:
-    return "complete";
-  case VMA_INDEX_FAILED:
-    return "failed";
-  default:
-    return "building";
-  }
-}
-
-static void
-add_string (JsonBuilder *json, const char *name, const char *value)
-{
-  json_builder_set_member_name (json, name);
-  /* Paths are bytes; JSON is UTF-8. */
-  g_autofree char *valid = g_utf8_make_valid (value, -1);
-  json_builder_add_string_value (json, valid);
-}
-
-static void
-add_number (JsonBuilder *json, const char *name, guint64 value)
-{
-  json_builder_set_member_name (json, name);
-  json_builder_add_int_value (json, (gint64) value);
-}
-
-static void
-add_bool (JsonBuilder *json, const char *name, gboolean value)
-{
-  json_builder_set_member_name (json, name);
-  json_builder_add_boolean_value (json, value);
-}
 
 static void
 add_index (JsonBuilder *json, VmaArchive *archive)
@@ -56,22 +19,22 @@ add_index (JsonBuilder *json, VmaArchive *archive)
   vma_index_get_counts (index, &counts);
   json_builder_set_member_name (json, "index");
   json_builder_begin_object (json);
-  add_string (json, "state", state_name (state));
-  add_bool (json, "loaded", vma_archive_index_was_loaded (archive));
-  add_number (json, "position", position);
+  vma_json_string (json, "state", vma_json_index_state (archive));
+  vma_json_bool (json, "loaded", vma_archive_index_was_loaded (archive));
+  vma_json_number (json, "position", position);
   if (size != VMA_SIZE_UNKNOWN) {
-    add_number (json, "size", size);
+    vma_json_number (json, "size", size);
     json_builder_set_member_name (json, "percent");
     json_builder_add_double_value (
         json, state == VMA_INDEX_COMPLETE ? 100.0 : 100.0 * (double) position / (double) size);
   }
-  add_number (json, "extents", counts.extents);
-  add_number (json, "memory", vma_index_memory (index));
+  vma_json_number (json, "extents", counts.extents);
+  vma_json_number (json, "memory", vma_index_memory (index));
   if (vma_archive_index_path (archive) != NULL)
-    add_string (json, "path", vma_archive_index_path (archive));
+    vma_json_string (json, "path", vma_archive_index_path (archive));
   g_autoptr (GError) failure = vma_index_dup_failure (index);
   if (failure != NULL)
-    add_string (json, "failure", failure->message);
+    vma_json_string (json, "failure", failure->message);
   json_builder_end_object (json);
 }
 
@@ -84,12 +47,12 @@ add_overlay (JsonBuilder *json, VmaOverlay *overlay)
   json_builder_set_member_name (json, "overlay");
   json_builder_begin_object (json);
   if (usage.file != NULL)
-    add_string (json, "file", usage.file);
-  add_number (json, "blocks", usage.blocks);
-  add_number (json, "allocated", usage.allocated);
-  add_number (json, "written", usage.written);
-  add_number (json, "syncs", usage.syncs);
-  add_bool (json, "failed", usage.failed);
+    vma_json_string (json, "file", usage.file);
+  vma_json_number (json, "blocks", usage.blocks);
+  vma_json_number (json, "allocated", usage.allocated);
+  vma_json_number (json, "written", usage.written);
+  vma_json_number (json, "syncs", usage.syncs);
+  vma_json_bool (json, "failed", usage.failed);
   json_builder_end_object (json);
 }
 
@@ -107,43 +70,37 @@ add_disks (JsonBuilder *json, VmaArchive *archive)
 
     vma_index_get_device_counts (index, device->id, &counts);
     json_builder_begin_object (json);
-    add_string (json, "file", vma_names_device (vma_archive_names (archive), device->id));
-    add_string (json, "device", device->name);
-    add_number (json, "device-id", device->id);
-    add_number (json, "size", device->size);
-    add_number (json, "data-clusters", counts.data);
-    add_number (json, "zero-clusters", counts.zero);
-    add_number (json, "bad-clusters", counts.bad);
+    vma_json_string (json, "file", vma_names_device (vma_archive_names (archive), device->id));
+    vma_json_string (json, "device", device->name);
+    vma_json_number (json, "device-id", device->id);
+    vma_json_number (json, "size", device->size);
+    vma_json_number (json, "data-clusters", counts.data);
+    vma_json_number (json, "zero-clusters", counts.zero);
+    vma_json_number (json, "bad-clusters", counts.bad);
     if (vma_index_state (index) != VMA_INDEX_BUILDING)
-      add_number (json, "missing-clusters", vma_index_missing (index, device->id));
+      vma_json_number (json, "missing-clusters", vma_index_missing (index, device->id));
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
 }
 
-GBytes *
-vma_mounted_status (VmaMounted *mounted)
+/* What only an archive has that could be opened. */
+static void
+add_archive (JsonBuilder *json, VmaMounted *mounted)
 {
-  g_autoptr (JsonBuilder) json = json_builder_new ();
-  g_autoptr (JsonGenerator) generator = json_generator_new ();
   char uuid[UUID_STR_LEN];
 
   uuid_unparse_lower (vma_archive_header (mounted->archive)->uuid, uuid);
-  json_builder_begin_object (json);
-  add_string (json, "archive", mounted->source);
-  add_string (json, "kind", vma_source_kind (vma_archive_source (mounted->archive)));
-  add_string (json, "uuid", uuid);
-  add_number (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
-  add_string (json, "version", VMAFS_VERSION);
-  add_number (json, "pid", (guint64) getpid ());
-  add_bool (json, "salvage", vma_archive_is_salvaging (mounted->archive));
+  vma_json_string (json, "kind", vma_source_kind (vma_archive_source (mounted->archive)));
+  vma_json_string (json, "uuid", uuid);
+  vma_json_number (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
   add_index (json, mounted->archive);
 
   json_builder_set_member_name (json, "reads");
   json_builder_begin_object (json);
-  add_number (json, "count", atomic_load (&mounted->reads));
-  add_number (json, "bytes", atomic_load (&mounted->read_bytes));
-  add_number (json, "waiting", vma_parked_count (mounted->parked));
+  vma_json_number (json, "count", atomic_load (&mounted->reads));
+  vma_json_number (json, "bytes", atomic_load (&mounted->read_bytes));
+  vma_json_number (json, "waiting", vma_parked_count (mounted->parked));
   json_builder_end_object (json);
 
   if (mounted->overlay != NULL)
@@ -151,18 +108,28 @@ vma_mounted_status (VmaMounted *mounted)
 
   json_builder_set_member_name (json, "errors");
   json_builder_begin_object (json);
-  add_number (json, "reads", vma_read_errors_count (mounted->errors));
-  add_number (json, "damage", vma_index_damage_count (vma_archive_index (mounted->archive)));
+  vma_json_number (json, "reads", vma_read_errors_count (mounted->errors));
+  vma_json_number (json, "damage", vma_index_damage_count (vma_archive_index (mounted->archive)));
   json_builder_end_object (json);
   add_disks (json, mounted->archive);
-  json_builder_end_object (json);
+}
 
-  g_autoptr (JsonNode) root = json_builder_get_root (json);
-  json_generator_set_root (generator, root);
-  json_generator_set_pretty (generator, TRUE);
-  g_autofree char *text = json_generator_to_data (generator, NULL);
-  g_autofree char *lines = g_strconcat (text, "\n", NULL);
-  return g_bytes_new (lines, strlen (lines));
+GBytes *
+vma_mounted_status (VmaMounted *mounted)
+{
+  g_autoptr (JsonBuilder) json = json_builder_new ();
+
+  json_builder_begin_object (json);
+  vma_json_string (json, "archive", mounted->source);
+  vma_json_string (json, "version", VMAFS_VERSION);
+  vma_json_number (json, "pid", (guint64) getpid ());
+  vma_json_bool (json, "salvage", mounted->options->salvage);
+  if (mounted->archive != NULL)
+    add_archive (json, mounted);
+  else
+    vma_json_string (json, "failure", mounted->failure);
+  json_builder_end_object (json);
+  return vma_json_to_bytes (json);
 }
 
 /* Appends the stretches of a device that are missing or bad. */
@@ -198,14 +165,13 @@ append_lost_ranges (GString *text, VmaArchive *archive, const VmaDevice *device)
   }
 }
 
-GBytes *
-vma_mounted_error_list (VmaMounted *mounted)
+static void
+append_archive_errors (GString *text, VmaMounted *mounted)
 {
   VmaIndex *index = vma_archive_index (mounted->archive);
   const VmaHeader *header = vma_archive_header (mounted->archive);
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
   g_autoptr (GError) failure = vma_index_dup_failure (index);
-  GString *text = g_string_new (NULL);
 
   if (failure != NULL)
     g_string_append_printf (text, "index: %s\n", failure->message);
@@ -218,5 +184,16 @@ vma_mounted_error_list (VmaMounted *mounted)
     for (guint i = 0; i < header->devices->len; i++)
       append_lost_ranges (text, mounted->archive, g_ptr_array_index (header->devices, i));
   vma_read_errors_append (mounted->errors, text);
+}
+
+GBytes *
+vma_mounted_error_list (VmaMounted *mounted)
+{
+  GString *text = g_string_new (NULL);
+
+  if (mounted->archive != NULL)
+    append_archive_errors (text, mounted);
+  else
+    g_string_append_printf (text, "open: %s\n", mounted->failure);
   return g_string_free_to_bytes (text);
 }

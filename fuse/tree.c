@@ -6,7 +6,9 @@
 #include <string.h>
 
 struct VmaTree {
-  GPtrArray *nodes; /* by inode number - FUSE_ROOT_ID; owned */
+  fuse_ino_t first;
+  GPtrArray *nodes; /* by inode number - first; owned */
+  VmaNode outside;  /* the directory that the tree stands in */
 };
 
 static void
@@ -27,7 +29,7 @@ node_new (VmaTree *tree, VmaNode *parent, VmaNodeKind kind, const char *name)
 {
   VmaNode *node = g_new0 (VmaNode, 1);
 
-  node->ino = FUSE_ROOT_ID + tree->nodes->len;
+  node->ino = tree->first + tree->nodes->len;
   node->kind = kind;
   node->name = g_strdup (name);
   node->parent = parent != NULL ? parent : node;
@@ -39,15 +41,12 @@ node_new (VmaTree *tree, VmaNode *parent, VmaNodeKind kind, const char *name)
   return node;
 }
 
-VmaTree *
-vma_tree_new (VmaArchive *archive)
+static void
+add_content (VmaTree *tree, VmaNode *root, VmaArchive *archive)
 {
-  VmaTree *tree = g_new0 (VmaTree, 1);
   const VmaHeader *header = vma_archive_header (archive);
   const VmaNames *names = vma_archive_names (archive);
 
-  tree->nodes = g_ptr_array_new_with_free_func ((GDestroyNotify) node_free);
-  VmaNode *root = node_new (tree, NULL, VMA_NODE_DIR, "");
   for (guint i = 0; i < header->configs->len; i++) {
     const VmaConfig *config = g_ptr_array_index (header->configs, i);
     VmaNode *node = node_new (tree, root, VMA_NODE_TEXT, vma_names_config (names, i));
@@ -58,6 +57,38 @@ vma_tree_new (VmaArchive *archive)
     VmaNode *node
         = node_new (tree, root, VMA_NODE_IMAGE, vma_names_device (names, device->id));
     node->image = vma_archive_image (archive, device->id);
+  }
+}
+
+/* A node of ours beside the archive's own, which keep their names. */
+static VmaNode *
+add_beside (VmaTree *tree, VmaNode *root, VmaNodeKind kind, const char *wanted)
+{
+  g_autofree char *name = g_strdup (wanted);
+
+  for (guint n = 2; vma_tree_lookup (root, name) != NULL; n++) {
+    g_free (name);
+    name = g_strdup_printf ("%s~%u", wanted, n);
+  }
+  return node_new (tree, root, kind, name);
+}
+
+VmaTree *
+vma_tree_new (VmaArchive *archive, const VmaTreePlace *place)
+{
+  VmaTree *tree = g_new0 (VmaTree, 1);
+
+  tree->first = place != NULL ? place->first : FUSE_ROOT_ID;
+  tree->nodes = g_ptr_array_new_with_free_func ((GDestroyNotify) node_free);
+  VmaNode *root = node_new (tree, NULL, VMA_NODE_DIR, "");
+  if (archive != NULL)
+    add_content (tree, root, archive);
+  if (place != NULL) {
+    tree->outside = (VmaNode){ .ino = FUSE_ROOT_ID, .kind = VMA_NODE_DIR };
+    root->parent = &tree->outside;
+    add_beside (tree, root, VMA_NODE_ERROR, "ERROR");
+    add_beside (tree, root, VMA_NODE_BESIDE, "notes")->path = place->notes;
+    add_beside (tree, root, VMA_NODE_BESIDE, "log")->path = place->log;
   }
   VmaNode *control = node_new (tree, root, VMA_NODE_DIR, ".vmafs");
   control->hidden = TRUE;
@@ -76,7 +107,7 @@ vma_tree_add_windows (VmaTree *tree, GPtrArray *windows)
     VmaTreeWindow *window = g_ptr_array_index (windows, i);
     VmaNode *node = g_new0 (VmaNode, 1);
 
-    node->ino = root->ino + tree->nodes->len + i;
+    node->ino = tree->first + tree->nodes->len + i;
     node->kind = VMA_NODE_IMAGE;
     node->name = window->name;
     node->parent = root;
@@ -106,14 +137,12 @@ windows_of (const VmaNode *dir)
 VmaNode *
 vma_tree_node (VmaTree *tree, fuse_ino_t ino)
 {
-  VmaNode *root = g_ptr_array_index (tree->nodes, 0);
-
-  if (ino < root->ino)
+  if (ino < tree->first)
     return NULL;
-  if (ino - root->ino < tree->nodes->len)
-    return g_ptr_array_index (tree->nodes, ino - root->ino);
-  const GPtrArray *windows = windows_of (root);
-  ino -= root->ino + tree->nodes->len;
+  if (ino - tree->first < tree->nodes->len)
+    return g_ptr_array_index (tree->nodes, ino - tree->first);
+  const GPtrArray *windows = windows_of (g_ptr_array_index (tree->nodes, 0));
+  ino -= tree->first + tree->nodes->len;
   return windows != NULL && ino < windows->len ? g_ptr_array_index (windows, ino) : NULL;
 }
 

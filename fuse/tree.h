@@ -2,7 +2,8 @@
 /*
  * What a mount shows: a small, fixed tree of nodes.
  *
- * Owns the nodes; their number is their inode number.  Nothing changes after the tree was made, but
+ * Owns the nodes; their place in it, counted from the first inode number it was given, is their inode
+ * number.  The same archive always makes the same tree.  Nothing changes after it was made, but
  * that windows appear, once and all together; so any thread may walk it.
  *
  *   /                      VMA_NODE_DIR
@@ -13,6 +14,11 @@
  *   /.vmafs                VMA_NODE_DIR     not listed
  *   /.vmafs/status         VMA_NODE_STATUS  JSON, made when opened
  *   /.vmafs/errors         VMA_NODE_ERRORS  text, made when opened
+ *
+ * and, where it stands in a mount of a directory, as far as there are such (vma_node_exists()):
+ *
+ *   /ERROR                 VMA_NODE_ERROR   why the archive cannot be read to its end
+ *   /notes, /log           VMA_NODE_BESIDE  files beside the archive
  */
 #pragma once
 
@@ -27,6 +33,8 @@ typedef enum {
   VMA_NODE_TEXT,
   VMA_NODE_STATUS,
   VMA_NODE_ERRORS,
+  VMA_NODE_ERROR,
+  VMA_NODE_BESIDE,
 } VmaNodeKind;
 
 typedef struct VmaNode VmaNode;
@@ -40,15 +48,26 @@ struct VmaNode {
   VmaImage *image;     /* VMA_NODE_IMAGE */
   _Atomic (GPtrArray *) windows; /* of the root: children that came later; NULL: none yet */
   GBytes *text;        /* VMA_NODE_TEXT */
+  const char *path;    /* VMA_NODE_BESIDE */
 };
 
 typedef struct VmaTree VmaTree;
 
-VmaTree *vma_tree_new (VmaArchive *archive);
+/* Where a tree stands in a mount of a directory.  The strings must outlive the tree. */
+typedef struct {
+  fuse_ino_t first; /* its root's inode number */
+  const char *notes, *log; /* paths of the files that may stand beside the archive */
+} VmaTreePlace;
+
+/*
+ * `archive` may be NULL where it cannot be opened; `place` is NULL for a tree that is a mount of its
+ * own, whose root is FUSE_ROOT_ID.
+ */
+VmaTree *vma_tree_new (VmaArchive *archive, const VmaTreePlace *place);
 void vma_tree_free (VmaTree *tree);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaTree, vma_tree_free)
 
-/* The node with this inode number, or NULL.  FUSE_ROOT_ID is the root. */
+/* The node with this inode number, or NULL. */
 VmaNode *vma_tree_node (VmaTree *tree, fuse_ino_t ino);
 VmaNode *vma_tree_lookup (VmaNode *dir, const char *name);
 /* The i-th child of a directory, or NULL behind the last. */

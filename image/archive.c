@@ -61,11 +61,11 @@ vma_archive_prefix_error (VmaArchive *archive, GError **error)
 }
 
 static VmaHeader *
-read_header (VmaSource *source, GError **error)
+read_header (VmaSource *source, GCancellable *cancellable, GError **error)
 {
   g_autofree guint8 *fixed = g_malloc (VMA_HEADER_FIXED_SIZE);
-  gssize got
-      = vma_source_pread (source, fixed, VMA_HEADER_FIXED_SIZE, 0, VMA_READ_INDEX, NULL, error);
+  gssize got = vma_source_pread (source, fixed, VMA_HEADER_FIXED_SIZE, 0, VMA_READ_INDEX,
+                                 cancellable, error);
 
   if (got < 0)
     return NULL;
@@ -80,7 +80,7 @@ read_header (VmaSource *source, GError **error)
     guint at = bytes->len;
     gsize step = MIN (size - at, 1024 * 1024);
     g_byte_array_set_size (bytes, at + (guint) step);
-    got = vma_source_pread (source, bytes->data + at, step, at, VMA_READ_INDEX, NULL, error);
+    got = vma_source_pread (source, bytes->data + at, step, at, VMA_READ_INDEX, cancellable, error);
     if (got < 0)
       return NULL;
     if (got < (gssize) step) {
@@ -148,7 +148,8 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     };
   archive->source = vma_source_open (path, &source_options, error);
   if (archive->source != NULL)
-    archive->header = read_header (archive->source, error);
+    archive->header = read_header (archive->source, options != NULL ? options->cancellable : NULL,
+                                   error);
   if (archive->header == NULL) {
     vma_archive_prefix_error (archive, error);
     return NULL;

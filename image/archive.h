@@ -38,6 +38,7 @@ typedef struct {
   gboolean follow;       /* the archive is still being written: what is not there yet is waited for */
   VmaReport report;      /* may be NULL */
   gpointer report_data;
+  GCancellable *cancellable; /* ends a wait for the header; may be NULL */
 } VmaArchiveOptions;
 
 /* "-" is a pipe: header and scanner work, images do not.  `options` may be NULL. */
