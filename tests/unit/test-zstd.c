@@ -10,6 +10,7 @@
 #include "source/zstd/pass.h"
 
 #include "vma/bytes.h"
+#include "tests/unit/synth.h"
 #include "vma/error.h"
 
 #include <glib/gstdio.h>
@@ -709,7 +710,7 @@ main (int argc, char **argv)
   const char *megabytes = g_getenv ("VMA_TEST_ZSTD_MB");
 
   g_test_init (&argc, &argv, NULL);
-  make_plain ((gsize)(megabytes != NULL ? atoi (megabytes) : 16) << 20);
+  make_plain ((gsize)(megabytes != NULL ? atoi (megabytes) : synth_scale () < 1 ? 4 : 16) << 20);
   for (guint i = 0; i < G_N_ELEMENTS (kinds); i++) {
     g_autofree char *path = g_strdup_printf ("/zstd/program/%s", kinds[i].arguments);
     g_test_add_data_func (path, &kinds[i], test_program);
