@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+Writes to an overlay, against the same writes to a raw file on the same disk.
+
+Both begin anew for each run: the raw file as an empty one of the disk's size, so that both allocate; "again" is
+a second time over the same places.  Writes end with fsync, but for those that say so.  Reads are of blocks that
+are in the overlay, with the mount's pages dropped and the scratch file's not.
+"""
+
+import contextlib
+import os
+import random
+
+import inputs
+import mounts
+from measure import interleave, ratio, timed
+
+MIB = 1 << 20
+SYNCED = 60
+
+
+def _sequential(fd, size):
+    data = b"s" * MIB
+    for at in range(0, size, MIB):
+        os.pwrite(fd, data, at)
+    os.fsync(fd)
+
+
+def _places(size, count):
+    rng = random.Random(7)
+    return [4096 * at for at in rng.sample(range(size // 4096), count)]
+
+
+def _random(fd, places):
+    data = b"r" * 4096
+    for at in places:
+        os.pwrite(fd, data, at)
+    os.fsync(fd)
+
+
+def _each_synced(fd, places):
+    data = b"f" * 4096
+    for at in places:
+        os.pwrite(fd, data, at)
+        os.fsync(fd)
+
+
+def _reads(fd, places):
+    for at in places:
+        os.pread(fd, 4096, at)
+
+
+def _measure(path, size):
+    """Seconds of each kind of work, in one file."""
+    places = _places(size, min(20000, size // 4096 // 2))
+    fd = os.open(path, os.O_RDWR)
+    try:
+        found = {
+            "random, first": timed(_random, fd, places),
+            "random, again": timed(_random, fd, places),
+            "each synced, first": timed(_each_synced, fd, _places(size // 2, SYNCED)),
+            "each synced, again": timed(_each_synced, fd, _places(size // 2, SYNCED)),
+            "sequential, first": timed(_sequential, fd, size),
+            "sequential, again": timed(_sequential, fd, size),
+        }
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        found["random reads"] = timed(_reads, fd, places)
+        return found
+    finally:
+        os.close(fd)
+
+
+def run(bench):
+    size = bench.size // 4
+    with bench.files("disk.raw", "disk.vma", "empty.raw", "overlay") as (raw, archive, empty, scratch):
+        bench.note("making a disk and its archive")
+        inputs.random_disk(raw, size)
+        inputs.archive_of(raw, archive)
+        os.unlink(raw)
+
+        def on_raw():
+            with open(empty, "wb") as f:
+                f.truncate(size)
+            found = _measure(empty, size)
+            os.unlink(empty)
+            return found
+
+        def on_overlay():
+            with mounts.vmafs(bench, archive, f"overlay={scratch}") as disk:
+                found = _measure(disk, size)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
+            return found
+
+        s = interleave({"raw": on_raw, "overlay": on_overlay}, bench.runs,
+                       lambda text: bench.note(f"overlay {text}"))
+    rows, samples = [], {}
+    for kind in s["raw"][0]:
+        of_raw, of_overlay = ([one[kind] for one in s[name]] for name in ("raw", "overlay"))
+        samples[f"raw {kind}"], samples[f"overlay {kind}"] = of_raw, of_overlay
+        rows.append(ratio(f"{kind}: overlay / raw file", of_raw, of_overlay))
+    return rows, [], samples
