@@ -599,7 +599,7 @@ fs_init (void *data, struct fuse_conn_info *conn)
   conn->max_read = VMA_MAX_READ;
   /* O_TRUNC comes as a change of size, which is refused; what we hold of times is no sign of change. */
   conn->want &= ~(unsigned) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
-  if (mount->mounted->overlay != NULL)
+  if (mount->mounted != NULL && mount->mounted->overlay != NULL)
     vma_overlay_keep (mount->mounted->overlay);
   vma_daemon_ready (mount->daemon);
 }
