@@ -7,6 +7,7 @@
 
 typedef struct {
   GHashTable *entities; /* name -> JsonObject, borrowed */
+  GHashTable *commands; /* names */
 } Schema;
 
 static JsonObject *
@@ -20,7 +21,10 @@ command (const Schema *schema, const char *name)
 {
   JsonObject *found = entity (schema, name);
 
-  return g_strcmp0 (vma_json_string (found, "meta-type"), "command") == 0 ? found : NULL;
+  return g_hash_table_contains (schema->commands, name)
+                 && g_strcmp0 (vma_json_string (found, "meta-type"), "command") == 0
+             ? found
+             : NULL;
 }
 
 static JsonObject *
@@ -87,7 +91,7 @@ check_commands (const Schema *schema, const VmaFeatures *features, gboolean bitm
       = { "blockdev-add",    "blockdev-del", "blockdev-backup",         "query-jobs", "job-cancel",
           "job-dismiss",     "transaction",  "query-named-block-nodes",
           "x-debug-query-block-graph", NULL };
-  static const char *const with_devices[] = { "stop", "cont", "query-status", "qom-set", NULL };
+  static const char *const with_devices[] = { "cont", "query-status", "qom-set", "query-block", NULL };
   static const char *const with_bitmaps[]
       = { "block-dirty-bitmap-add", "block-dirty-bitmap-merge", "block-dirty-bitmap-remove", NULL };
   const char *const *lists[] = { always, features->has_devices ? with_devices : NULL,
@@ -120,20 +124,30 @@ check_drivers (const Schema *schema, gboolean bitmaps, GError **error)
   return TRUE;
 }
 
-gboolean
-vma_features_from_schema (JsonArray *array, gboolean bitmaps, VmaFeatures *features,
-                          GError **error)
+/* The objects of an array by their names; both stay the array's. */
+static GHashTable *
+by_name (JsonArray *array)
 {
-  g_autoptr (GHashTable) entities = g_hash_table_new (g_str_hash, g_str_equal);
-  Schema schema = { entities };
+  GHashTable *table = g_hash_table_new (g_str_hash, g_str_equal);
 
   for (guint i = 0; i < vma_json_length (array); i++) {
     JsonObject *one = vma_json_element (array, i);
     const char *name = vma_json_string (one, "name");
     if (name != NULL)
-      g_hash_table_insert (entities, (gpointer) name, one);
+      g_hash_table_insert (table, (gpointer) name, one);
   }
-  features->has_devices = command (&schema, "query-block") != NULL;
+  return table;
+}
+
+gboolean
+vma_features_from_schema (JsonArray *array, JsonArray *commands, gboolean bitmaps,
+                          VmaFeatures *features, GError **error)
+{
+  g_autoptr (GHashTable) entities = by_name (array);
+  g_autoptr (GHashTable) names = by_name (commands);
+  Schema schema = { entities, names };
+
+  features->has_devices = command (&schema, "stop") != NULL;
   features->discard_source
       = member_type (arguments_of (&schema, "blockdev-backup"), "discard-source") != NULL;
   JsonObject *migrate = arguments_of (&schema, "migrate");
@@ -148,9 +162,13 @@ vma_features_check (VmaQmp *qmp, gboolean bitmaps, VmaFeatures *features, GError
   g_autoptr (JsonNode) schema
       = vma_qmp_execute (qmp, "query-qmp-schema", NULL, VMA_QMP_SECONDS, error);
 
-  if (schema == NULL)
-    return FALSE;
-  if (!vma_features_from_schema (vma_json_node_array (schema), bitmaps, features, error))
+  g_autoptr (JsonNode) commands
+      = schema != NULL ? vma_qmp_execute (qmp, "query-commands", NULL, VMA_QMP_SECONDS, error)
+                       : NULL;
+
+  if (commands == NULL
+      || !vma_features_from_schema (vma_json_node_array (schema), vma_json_node_array (commands),
+                                    bitmaps, features, error))
     return FALSE;
   features->major = vma_qmp_major (qmp);
   return TRUE;

@@ -16,6 +16,9 @@ typedef struct {
 /* VMA_ERROR_UNSUPPORTED names the first thing that is missing.  `bitmaps`: an incremental backup. */
 gboolean vma_features_check (VmaQmp *qmp, gboolean bitmaps, VmaFeatures *features, GError **error);
 
-/* The same from the reply to query-qmp-schema. */
-gboolean vma_features_from_schema (JsonArray *schema, gboolean bitmaps, VmaFeatures *features,
-                                   GError **error);
+/*
+ * The same from the replies to query-qmp-schema and query-commands: a qemu-storage-daemon's schema has
+ * commands that it does not have.
+ */
+gboolean vma_features_from_schema (JsonArray *schema, JsonArray *commands, gboolean bitmaps,
+                                   VmaFeatures *features, GError **error);
