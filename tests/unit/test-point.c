@@ -266,23 +266,49 @@ play (void *data)
   return NULL;
 }
 
-/* Many threads at once, and in the end the background copy of all. */
+static atomic_bool reading;
+
+/* Reads what was collected a moment ago, which may be on its way from one place to another. */
+static void *
+read_along (void *data)
+{
+  VmaPoint *point = data;
+  g_autoptr (GRand) random = g_rand_new_with_seed (5);
+
+  while (atomic_load (&reading)) {
+    guint disk = (guint) g_rand_int_range (random, 0, N_DISKS);
+    read_one (point, disk,
+              (guint64) g_rand_int_range (random, 0, (gint32) (sizes[disk] / VMA_CLUSTER_SIZE)));
+  }
+  return NULL;
+}
+
+/* Many threads at once, and the background copy of all. */
 static void
 play_all (VmaPoint *point)
 {
-  pthread_t threads[THREADS];
+  pthread_t threads[THREADS], readers[2];
   Player players[THREADS];
   g_autoptr (GRand) random = g_rand_new_with_seed (99);
+
+  atomic_store (&reading, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (readers); i++)
+    g_assert_cmpint (pthread_create (&readers[i], NULL, read_along, point), ==, 0);
 
   for (guint i = 0; i < THREADS; i++) {
     players[i] = (Player){ point, i + 1, 150 };
     g_assert_cmpint (pthread_create (&threads[i], NULL, play, &players[i]), ==, 0);
   }
   for (guint disk = 0; disk < N_DISKS; disk++)
-    for (guint64 at = 0; at < sizes[disk]; at += 1000 * 1024)
-      deliver (point, random, disk, at, MIN (1000 * 1024, sizes[disk] - at));
+    for (guint64 at = 0; at < sizes[disk]; at += 100 * 1024) {
+      g_usleep (100);
+      deliver (point, random, disk, at, MIN (100 * 1024, sizes[disk] - at));
+    }
   for (guint i = 0; i < THREADS; i++)
     pthread_join (threads[i], NULL);
+  atomic_store (&reading, FALSE);
+  for (guint i = 0; i < G_N_ELEMENTS (readers); i++)
+    pthread_join (readers[i], NULL);
   for (guint disk = 0; disk < N_DISKS; disk++) {
     guint64 collected, zero;
     g_assert_cmpuint (vma_point_missing (point, disk), ==, 0);
@@ -308,6 +334,32 @@ test_memory (void)
   g_assert_false (vma_point_has_failed (point, NULL));
   g_assert_cmpint (atomic_load (&failures.n), ==, 0);
   memory_check (sink);
+  g_clear_pointer (&point, vma_point_free);
+  memory_end (sink);
+}
+
+/* Pieces of a cluster: the first of each place wins, by whichever way; and nothing is whole too early. */
+static void
+test_pieces (void)
+{
+  MemorySink *sink = memory_new ();
+  Failures failures = { 0 };
+  g_autoptr (VmaPoint) point = new_point (&sink->base, &failures);
+  guint8 *mixed = g_memdup2 (truth[0], VMA_CLUSTER_SIZE);
+
+  vma_point_write (point, 0, TRUE, 1024, truth[0] + 1024, 4096);
+  for (guint i = 0; i < 40; i++)
+    vma_point_write (point, 0, FALSE, 1024, mixed + 1024, 4096); /* adds nothing */
+  memset (mixed + 1024, 0xee, 4096);
+  vma_point_write (point, 0, FALSE, 512, mixed + 512, 8192);
+  g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
+  read_one (point, 0, 0);
+  vma_point_write (point, 0, TRUE, 8192, truth[0] + 8192, VMA_CLUSTER_SIZE - 8192);
+  g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
+  vma_point_write (point, 0, FALSE, 0, truth[0], 512);
+  g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 1);
+  g_assert_cmpmem (mixed, VMA_CLUSTER_SIZE, truth[0], VMA_CLUSTER_SIZE);
+  g_free (mixed);
   g_clear_pointer (&point, vma_point_free);
   memory_end (sink);
 }
@@ -625,6 +677,7 @@ main (int argc, char **argv)
   g_assert_no_error (error);
   make_truth ();
   g_test_add_func ("/point/memory", test_memory);
+  g_test_add_func ("/point/pieces", test_pieces);
   g_test_add_func ("/point/archive", test_archive);
   g_test_add_func ("/point/archive-scratch", test_archive_scratch);
   g_test_add_func ("/point/archive-scratch-compressed", test_archive_scratch_compressed);
