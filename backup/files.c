@@ -294,26 +294,6 @@ files_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     fuse_reply_err (req, EIO);
 }
 
-static void
-files_lseek (fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
-             struct fuse_file_info *fi G_GNUC_UNUSED)
-{
-  VmaFiles *files = files_of (req);
-  const File *file = file_of (req, ino);
-
-  if (file == NULL || offset < 0 || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
-    fuse_reply_err (req, EINVAL);
-    return;
-  }
-  guint64 size = files->sizes[file->disk];
-  guint64 found
-      = vma_point_seek (files->options.point, file->disk, (guint64) offset, whence == SEEK_DATA);
-  if ((guint64) offset >= size || (whence == SEEK_DATA && found >= size))
-    fuse_reply_err (req, ENXIO);
-  else
-    fuse_reply_lseek (req, (off_t) found);
-}
-
 /* Nothing is promised before the archive is complete. */
 static void
 files_fsync (fuse_req_t req, fuse_ino_t ino G_GNUC_UNUSED, int datasync G_GNUC_UNUSED,
@@ -334,7 +314,10 @@ files_init (void *data G_GNUC_UNUSED, struct fuse_conn_info *conn)
   conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 }
 
-/* No extended attributes: the kernel would ask for one at each write. */
+/*
+ * No extended attributes: the kernel would ask for one at each write.  And no lseek: QEMU calls it in its
+ * main loop, which is not to wait for us; so the kernel answers by itself that all is data.
+ */
 static const struct fuse_lowlevel_ops files_ops = {
   .init = files_init,
   .lookup = files_lookup,
@@ -345,7 +328,6 @@ static const struct fuse_lowlevel_ops files_ops = {
   .read = files_read,
   .write = files_write,
   .fallocate = files_fallocate,
-  .lseek = files_lseek,
   .fsync = files_fsync,
   .flush = files_flush,
 };

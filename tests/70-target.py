@@ -4,7 +4,6 @@
 """What is in the archive, and in the view, is the point in time, bit by bit; and failures end well."""
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -17,63 +16,11 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
 from harness import *
 from qmp import Qmp, QmpError
+from target import Target
 
-CLUSTER = 65536
-DRIVER = os.path.join(BUILDDIR, "tests", "unit", "target-driver")
 for program in ("qemu-storage-daemon", "qemu-io"):
     if shutil.which(program) is None:
         skip(f"{program} is not installed")
-if not os.access("/dev/fuse", os.W_OK):
-    skip("no /dev/fuse")
-if not os.path.exists(DRIVER):
-    skip("built without libnbd")
-
-
-class Target:
-    """target-driver."""
-
-    def __init__(self, *args):
-        self.process = subprocess.Popen([DRIVER, *map(str, args)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
-        self.files, self.failures = [], []
-        while True:
-            line = self.process.stdout.readline().strip()
-            if line.startswith("files "):
-                self.files.append(line.split()[1:])
-            else:
-                break
-        if line != "ok":
-            self.process.wait(10)
-            raise AssertionError(f"target-driver: {line}")
-
-    def ask(self, line):
-        """The answer, without its "ok"; or "error ..."."""
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        while True:
-            got = self.process.stdout.readline()
-            check(got, f"target-driver ended at '{line}'")
-            got = got.strip()
-            if got.startswith("failed "):
-                self.failures.append(got[7:])
-            else:
-                return got[3:] if got.startswith("ok") else got
-
-    def progress(self):
-        return json.loads(self.ask("progress"))
-
-    def end(self):
-        if self.process.poll() is None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.stdin.close()
-            for line in self.process.stdout:
-                if line.startswith("failed "):
-                    self.failures.append(line.strip()[7:])
-            same(self.process.wait(60), 0, "status of target-driver")
-        for pair in self.files:
-            if is_mounted(os.path.dirname(pair[0])):
-                subprocess.run(["umount", "-l", os.path.dirname(pair[0])], check=False)
-                os.rmdir(os.path.dirname(pair[0]))
 
 
 class Storage:
@@ -117,8 +64,10 @@ class Storage:
                                                   "name": f"n{i}"})
 
     def backup(self, i, speed=0):
+        # QEMU's threads, 64 in all, serve the guest too: a target that hangs must not have all of them.
         self.qmp.execute("blockdev-backup", {"job-id": f"b{i}", "device": f"n{i}",
-                                             "target": f"bg{i}", "sync": "full", "speed": speed})
+                                             "target": f"bg{i}", "sync": "full", "speed": speed,
+                                             "x-perf": {"max-workers": 8}})
 
     def wait_backup(self, i, seconds=120):
         """None, or the error."""
@@ -227,7 +176,7 @@ def make_disk(path, size, seed):
 
 
 @contextlib.contextmanager
-def setting(sizes, *args, place=None):
+def setting(sizes):
     """Disks, their contents, a storage daemon, and the folder of all."""
     with folder() as where:
         truth = [make_disk(os.path.join(where, f"disk{i}"), size, i) for i, size in enumerate(sizes)]
@@ -247,10 +196,10 @@ def check_archive(path, truth):
     same(slurp(os.path.join(out, "qemu-server.conf")), b"cores: 1\n", "the config")
 
 
-def freeze(storage, target, writer):
+def freeze(storage, target, writer, timeout=30):
     """Puts the filters in while the guest pauses; the disks as they are then."""
     with writer.paused:
-        storage.insert(target.files)
+        storage.insert(target.files, timeout)
         return [slurp(os.path.join(storage.folder, f"disk{i}")) for i in range(storage.n)]
 
 
@@ -356,6 +305,127 @@ def test_compressed_with_view_and_scratch():
 def test_scratch():
     with folder() as scratch:
         whole_backup("--scratch", scratch, "--scratch-size", 4 << 20)
+
+
+@contextlib.contextmanager
+def failing_backup(*options, output="out.vma", timeout=30, size=24 * 1024 * 1024,
+                   resume=lambda: None, **more):
+    """A backup up to its background copy; checks that the guest and QEMU come out of it well."""
+    with setting([size]) as (where, _, storage):
+        target = Target("--output", os.path.join(where, output), *options, f"drive-scsi0:{size}",
+                        **more)
+        writer = Writer(storage, size)
+        truth = freeze(storage, target, writer, timeout)
+        target.ask("begin " + storage.uri("n0"))
+        try:
+            yield where, truth[0], storage, target, writer
+            # The guest goes on writing, and QEMU can be cleaned.
+            count = writer.count
+            wait_for(lambda: writer.count > count + 20 or writer.failed, 30, "the guest goes on")
+            storage.remove()
+            writer.finish()
+            resume()
+            if target.process.poll() is None:
+                target.end()
+                check(not is_mounted(os.path.dirname(target.files[0][0])), "QEMU's mount is left")
+        finally:
+            resume()
+            target.kill()
+
+
+@contextlib.contextmanager
+def small_file_system(size):
+    with folder() as where:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", where], check=True)
+        try:
+            yield where
+        finally:
+            subprocess.run(["umount", "-l", where], check=True)
+
+
+def test_output_full():
+    with small_file_system("6M") as small:
+        mount = os.path.join(small, "view")
+        os.mkdir(mount)
+        with failing_backup("--mount", mount, output=os.path.join(small, "out.vma")) as (
+                _, truth, storage, target, writer):
+            view = os.path.join(mount, "disk-drive-scsi0.raw")
+            wait_for(lambda: target.progress()["disks"][0]["cow_bytes"] > 0, 30, "hook writes")
+            storage.backup(0)
+            check("No space left" in target.wait_failure(), f"failures: {target.failures}")
+            storage.wait_backup(0)      # may fail: what was dropped cannot be read back
+            # Behind the failure: the truth where it was collected, an error elsewhere.
+            good = bad = 0
+            with open(view, "rb", buffering=0) as f:
+                for at in range(0, len(truth), 65536):
+                    try:
+                        check(os.pread(f.fileno(), 65536, at) == truth[at:at + 65536],
+                              f"wrong data at {at} after a failure")
+                        good += 1
+                    except OSError:
+                        bad += 1
+            check(good > 20 and bad > 20, f"{good} clusters can be read, {bad} not")
+            check(target.ask("complete").startswith("error "), "it completes")
+            same(os.listdir(small), ["view"], "left where the archive was to be")
+            same(len(target.failures), 1, "number of failures")
+            check(writer.slowest < 15, f"a guest's write took {writer.slowest} s")
+
+
+def hung(options, more, stop=lambda: None, resume=lambda: None):
+    """stop() makes the output hang."""
+    with failing_backup(*options, "--timeout", 2, resume=resume, **more) as (
+            _, _, storage, target, writer):
+        stop()
+        storage.backup(0)
+        check("hangs" in target.wait_failure(), f"failures: {target.failures}")
+        storage.wait_backup(0)      # may fail: what was dropped cannot be read back
+        check(target.ask("complete").startswith("error "), "it completes")
+        # Two seconds, and a margin for slow machines; QEMU's own limit would be 30.
+        check(writer.slowest < 20, f"a guest's write took {writer.slowest} s")
+
+
+def test_output_hung_pipe():
+    with folder() as where:
+        fifo = os.path.join(where, "fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)     # that never reads
+        hung([], {"output": fifo})
+        os.close(reader)
+
+
+def test_output_hung_file_system():
+    """A file whose file system hangs: threads of ours are stuck for good, and cannot be freed."""
+    medium = Target("--output", "/dev/null", "x:1000000000")
+    fd = os.open(medium.files[0][1], os.O_WRONLY)
+    try:
+        hung(["--output", f"fd:{fd}"], {"pass_fds": [fd], "output": "unused"},
+             lambda: medium.process.send_signal(signal.SIGSTOP),
+             lambda: medium.process.send_signal(signal.SIGCONT))
+    finally:
+        medium.process.send_signal(signal.SIGCONT)
+        os.close(fd)
+        medium.end()
+
+
+def test_killed():
+    with failing_backup(timeout=5) as (_, _, storage, target, writer):
+        storage.backup(0, speed=4 << 20)
+        wait_for(lambda: target.progress()["disks"][0]["transferred"] > 0, 30, "it copies")
+        target.kill()
+        check(storage.wait_backup(0) is not None, "the copy into a mount that is gone succeeds")
+
+
+def test_stopped():
+    with failing_backup(timeout=2) as (where, _, storage, target, writer):
+        storage.backup(0, speed=4 << 20)
+        wait_for(lambda: target.progress()["disks"][0]["transferred"] > 0, 30, "it copies")
+        target.process.send_signal(signal.SIGSTOP)
+        count = writer.count
+        wait_for(lambda: writer.count > count + 20 or writer.failed, 30,
+                 "the guest goes on while the target is stopped")
+        target.kill()
+        check(storage.wait_backup(0) is not None, "the copy into a mount that is gone succeeds")
+        same([f for f in os.listdir(where) if f.endswith("out.vma")], [], "left")
 
 
 run(globals())

@@ -7,7 +7,8 @@ A test imports it with
     sys.path.insert(0, os.path.join(os.path.dirname(__file__), "lib"))
     from harness import *
 
-and ends with `run(globals())`, which calls each function test_... and fails if one of them does.
+and ends with `run(globals())`, which calls each function test_..., or those that are named as arguments, and
+fails if one of them does.
 """
 
 import contextlib
@@ -166,7 +167,7 @@ def slurp(path):
 def run(names):
     bad = 0
     for name, function in list(names.items()):
-        if name.startswith("test_"):
+        if name.startswith("test_") and (not sys.argv[1:] or name in sys.argv[1:]):
             try:
                 start = time.monotonic()
                 function()
