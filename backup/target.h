@@ -13,9 +13,11 @@
  *   NAME.raw   takes the background copy; may be as slow as it likes
  *
  * The first write of a cluster wins, over both files: all that comes later is acknowledged and
- * dropped.  The background copy must be told to use few workers (max-workers of x-perf): the 64 threads of a
- * QEMU serve the guest too, and if our whole process hangs it would take all of them.  QEMU never gets an error, and never waits for more than a request's time: whatever goes
+ * dropped.  QEMU never gets an error, and never waits for more than a request's time: whatever goes
  * wrong with us makes the backup fail, not the guest.  No thread that answers FUSE waits for QEMU.
+ *
+ * The background copy must be told to use few workers (x-perf, max-workers): QEMU's 64 threads serve the
+ * guest too, and a process of ours that hangs as a whole would hold all of them.
  *
  * Life: new, serve, [show], then the job inserts its filters and says begin(); complete() or
  * fail(); the job takes its nodes out of QEMU; free().
