@@ -77,7 +77,6 @@ vma_daemon_start (gboolean background, int ready_fd)
   }
   close (fds[0]);
   daemon->parent_fd = fds[1];
-  setsid ();
   return daemon;
 }
 
@@ -102,6 +101,11 @@ vma_daemon_ready (VmaDaemon *daemon)
     dup2 (null, STDERR_FILENO);
     close (null);
   }
+  /*
+   * Not before: an automounter lets those of its own process group through to a directory that waits for
+   * its mount, and nobody else.
+   */
+  setsid ();
   if (chdir ("/") != 0 || write (daemon->parent_fd, "", 1) != 1)
     vma_log ("cannot tell the parent that the mount is ready: %s", g_strerror (errno));
   close (daemon->parent_fd);
