@@ -165,8 +165,10 @@ vma_ext_set_error (VmaExt *ext, errcode_t code, GError **error, const char *form
     g_propagate_prefixed_error (error, g_steal_pointer (&ext->failure), "%s: ", what);
     return;
   }
-  g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED, "%s: %s/%s: %s: %s", vma_archive_path (archive),
-               disk, ext->volume->name, what, error_message (code));
+  gboolean is_absent = code == EXT2_ET_FILE_NOT_FOUND;
+  g_set_error (error, VMA_ERROR, is_absent ? VMA_ERROR_INVALID : VMA_ERROR_DAMAGED,
+               "%s: %s/%s: %s: %s", vma_archive_path (archive), disk, ext->volume->name, what,
+               is_absent ? "no such file or directory" : error_message (code));
 }
 
 VmaExt *

@@ -127,4 +127,4 @@ grep -qE '^  p6 +60.0 MiB  ext3 .*"log "6""$' text
 grep -qE '^  p2 .* extended$' text
 same_text 1 "$(grep -c ^disk text)"
 expect_fail 1 "no disk 'scsi9': there is .*scsi4" "$VMATOOL" parts a.vma scsi9
-expect_fail 2 "needs a file" bash -c 'cat a.vma | "$VMATOOL" parts -'
+expect_fail 2 "needs a file" bash -c "'$VMATOOL' parts - < <(cat a.vma)"

@@ -23,4 +23,7 @@ int tool_info (int argc, char **argv);
 int tool_repack (int argc, char **argv);
 int tool_diff (int argc, char **argv);
 int tool_parts (int argc, char **argv);
+int tool_ls (int argc, char **argv);
+int tool_cat (int argc, char **argv);
+int tool_cp (int argc, char **argv);
 int tool_index (int argc, char **argv);

@@ -25,6 +25,9 @@ static const struct {
   { "repack", "write an archive anew: reordered, compressed, merged", tool_repack },
   { "diff", "show which clusters differ between two archives", tool_diff },
   { "parts", "show the partitions and file systems of the guest", tool_parts },
+  { "ls", "list files of the guest", tool_ls },
+  { "cat", "print files of the guest", tool_cat },
+  { "cp", "copy files and folders out of the guest", tool_cp },
   { "index", "build, check and prune saved indexes", tool_index },
 };
 
