@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vmabackup under a real QEMU (without a guest system in it): what goes in, what comes out, how it ends.  timeout=300
+# vmabackup under a real QEMU (without a guest system in it): what goes in, what comes out, how it ends.
+# test: timeout=300
 """The archive is the point in time; and however a backup ends, QEMU is as it was before."""
 
 import contextlib
