@@ -150,6 +150,7 @@ vma_features_from_schema (JsonArray *array, JsonArray *commands, gboolean bitmap
   features->has_devices = command (&schema, "stop") != NULL;
   features->discard_source
       = member_type (arguments_of (&schema, "blockdev-backup"), "discard-source") != NULL;
+  features->few_workers = member_type (arguments_of (&schema, "blockdev-backup"), "x-perf") != NULL;
   JsonObject *migrate = arguments_of (&schema, "migrate");
   features->migrate_file = member_type (migrate, "channels") != NULL;
   return check_commands (&schema, features, bitmaps, error)

@@ -10,6 +10,7 @@ typedef struct {
   guint major;             /* of QEMU's version */
   gboolean has_devices;    /* else it is a qemu-storage-daemon */
   gboolean discard_source; /* blockdev-backup can give back what was copied */
+  gboolean few_workers;    /* blockdev-backup can be told how many requests it may have under way */
   gboolean migrate_file;   /* migrate knows file:PATH */
 } VmaFeatures;
 

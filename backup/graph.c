@@ -11,6 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Requests of a background copy that are under way. */
+#define MAX_WORKERS 16
+
 static const VmaDisk *
 disk_at (const VmaGraph *graph, guint disk)
 {
@@ -95,6 +98,13 @@ vma_graph_start_copy (VmaGraph *graph, guint disk, const char *sync, const char 
   /* What was copied need not be copied before writes any more. */
   if (graph->features.discard_source)
     json_object_set_boolean_member (json_node_get_object (arguments), "discard-source", TRUE);
+  /* The 64 threads that do QEMU's I/O serve the guest too: if our process is stopped, requests that hang in
+   * it must not have all of them. */
+  if (graph->features.few_workers) {
+    JsonObject *limits = json_object_new ();
+    json_object_set_int_member (limits, "max-workers", MAX_WORKERS);
+    json_object_set_object_member (json_node_get_object (arguments), "x-perf", limits);
+  }
   return vma_qmp_run (graph->qmp, "blockdev-backup", arguments, error);
 }
 
