@@ -51,6 +51,12 @@ open_archive (const MountArguments *arguments, GError **error)
     .follow = driver->follow,
     .report = on_report,
   };
+  if (g_file_test (arguments->archive, G_FILE_TEST_IS_DIR)) {
+    g_set_error (error, HELPER_ERROR, MNT_EX_FAIL,
+                 "%s: a directory holds no file system of a guest (name one archive in it)",
+                 arguments->archive);
+    return NULL;
+  }
   g_autoptr (VmaArchive) archive = vma_archive_open (arguments->archive, &options, error);
 
   if (archive != NULL && vma_source_is_sequential (vma_archive_source (archive))) {

@@ -130,3 +130,39 @@ check_nothing_left drive-t71 "by SIGKILL"
 mount -t vmafs a.vma "$dir"
 kill -TERM "$(vmafs_processes | sed 's/ .*//')"
 check_nothing_left drive-t71 "by SIGTERM"
+
+# A directory of archives.
+mkdir -p dump
+cp -p a.vma dump/one.vma
+mount -t vmafs dump "$dir"
+same_bytes disk.raw "$dir/one/disk-drive-t71.raw"
+down
+expect_fail 32 'name one archive' "$helper" dump "$dir" -o part=root
+
+# fstab's "user": who is not root mounts and unmounts images, and nothing more.
+requires setpriv fusermount3
+mkdir -m 755 /run/user-test
+cp -p a.vma "$VMAFS" /run/user-test
+mknod -m 666 /run/user-test/fuse c 10 229
+mount --bind /run/user-test/fuse /dev/fuse
+mkdir /run/user-test/dir
+chown -R 65534:65534 /run/user-test
+echo "/run/user-test/a.vma /run/user-test/dir vmafs noauto,user,index_cache=none,x-a.b 0 0" >fstab
+mount --bind fstab /etc/fstab
+as_user()
+{
+    (cd /run/user-test && VMAFS=/run/user-test/vmafs XDG_CACHE_HOME=/run/user-test/cache \
+        setpriv --reuid 65534 --regid 65534 --clear-groups "$@")
+}
+for umount in "umount dir" "umount /run/user-test/dir" "umount -l dir" "fusermount3 -u dir"; do
+    as_user mount dir
+    as_user cmp dir/disk-drive-t71.raw - <disk.raw
+    # shellcheck disable=SC2086
+    as_user $umount
+    ! at /run/user-test/dir || fail "mounted after $umount"
+    check_nothing_left drive-t71 "by $umount of a user"
+done
+expect_fail 32 "user_allow_other' is set in /etc/fuse.conf" as_user /sbin/mount.vmafs a.vma dir \
+    -o allow_other,index_cache=none
+expect_fail 1 'only root can mount' as_user /sbin/mount.vmafs a.vma dir -o part=1
+umount /etc/fstab /dev/fuse

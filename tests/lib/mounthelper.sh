@@ -25,8 +25,7 @@ install_helpers()
     find "$TEST_TMP/sbin.old/" -mindepth 1 -maxdepth 1 ! -name '*mount*vmafs' \
         -exec ln -st "$TEST_TMP/sbin" {} +
     for name in mount umount; do
-        ln -s "$(readlink -f "$(find_program "$name.vmafs" mount-helper)")" \
-            "$TEST_TMP/sbin/$name.vmafs"
+        cp "$(find_program "$name.vmafs" mount-helper)" "$TEST_TMP/sbin/$name.vmafs"
         ln -s "$name.vmafs" "$TEST_TMP/sbin/$name.fuse.vmafs"
     done
     mount --bind "$TEST_TMP/sbin" "$sbin"
