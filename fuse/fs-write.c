@@ -30,7 +30,7 @@ write_is_ready (const VmaRequest *request)
                                        request->size);
 }
 
-/* --- write ------------------------------------------------------------------------------------- */
+/* --- write ------------------------------------------------------------------------------------ */
 
 static void
 answer_write (const VmaRequest *request)
@@ -68,7 +68,7 @@ vma_fs_write (fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
   vma_mount_route (mount_of (req), ino, &request);
 }
 
-/* --- fsync ------------------------------------------------------------------------------------- */
+/* --- fsync ------------------------------------------------------------------------------------ */
 
 static void
 serve_fsync (const VmaRequest *request)
@@ -90,7 +90,7 @@ vma_fs_fsync (fuse_req_t req, fuse_ino_t ino, int datasync G_GNUC_UNUSED,
   vma_mount_route (mount_of (req), ino, &request);
 }
 
-/* --- fallocate --------------------------------------------------------------------------------- */
+/* --- fallocate -------------------------------------------------------------------------------- */
 
 static void
 answer_zero (const VmaRequest *request)
@@ -148,7 +148,7 @@ vma_fs_fallocate (fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
     vma_mount_route (mount_of (req), ino, &request);
 }
 
-/* --- attributes -------------------------------------------------------------------------------- */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 /* A disk keeps its size, as a block device does, and its owner.  Times may be set, to no effect. */
 static void

@@ -37,7 +37,7 @@ inside (VmaOverlayDisk *disk, guint64 offset, guint64 size)
   return offset < disk->size ? MIN (size, disk->size - offset) : 0;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static gboolean
 read_below (VmaOverlayDisk *disk, guint8 *buffer, gsize size, guint64 offset,
@@ -68,7 +68,7 @@ vma_overlay_pread (VmaOverlayDisk *disk, void *buffer, gsize size, guint64 offse
   return (gssize) (stop - offset);
 }
 
-/* --- locks ------------------------------------------------------------------------------------- */
+/* --- locks ------------------------------------------------------------------------------------ */
 
 /* The locks of a range, a bit each.  Taken in ascending order. */
 static guint64
@@ -93,7 +93,7 @@ unlock_range (VmaOverlayDisk *disk, guint64 mask)
       pthread_mutex_unlock (&disk->locks[i]);
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Writes all of iov[0..n), which it uses up; returns how much it was, and the error of the rest. */
 static guint64
@@ -224,7 +224,7 @@ vma_overlay_pwrite (VmaOverlayDisk *disk, const void *buffer, gsize size, guint6
   return -1;
 }
 
-/* --- zeros ------------------------------------------------------------------------------------- */
+/* --- zeros ------------------------------------------------------------------------------------ */
 
 static gboolean
 write_zeros (VmaOverlayDisk *disk, guint64 start, guint64 stop, GCancellable *cancellable,
@@ -282,7 +282,7 @@ vma_overlay_zero (VmaOverlayDisk *disk, guint64 offset, guint64 size, GCancellab
          && write_zeros (disk, last, stop, cancellable, error);
 }
 
-/* --- waiting ----------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 gboolean
 vma_overlay_is_ready_to_read (VmaOverlayDisk *disk, guint64 offset, gsize size)
@@ -308,7 +308,7 @@ vma_overlay_is_ready_to_write (VmaOverlayDisk *disk, guint64 offset, guint64 siz
          && (to == stop || vma_image_is_ready (disk->image, stop, (gsize) (to - stop)));
 }
 
-/* --- what is stored ---------------------------------------------------------------------------- */
+/* --- what is stored --------------------------------------------------------------------------- */
 
 /* The first byte in [start, stop) of the scratch file that is data, or a hole; `stop` if none. */
 static guint64

@@ -126,7 +126,7 @@ vma_overlay_disk (VmaOverlay *overlay, guint8 device)
   return NULL;
 }
 
-/* --- sync -------------------------------------------------------------------------------------- */
+/* --- sync ------------------------------------------------------------------------------------- */
 
 /* A page of a bitmap, as it is to be written. */
 typedef struct {

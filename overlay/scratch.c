@@ -99,7 +99,7 @@ vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error)
   return fd;
 }
 
-/* --- files with a name ------------------------------------------------------------------------- */
+/* --- files with a name ------------------------------------------------------------------------ */
 
 static gboolean
 write_new (int fd, const VmaOverlayLayout *layout, const guint8 *header, GError **error)

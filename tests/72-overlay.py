@@ -19,7 +19,7 @@ from harness import *
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
-ROUNDS = 40 if SLOW else 150
+ROUNDS = 25 if SLOW else 100
 
 
 def fallocate(fd, mode, offset, size):

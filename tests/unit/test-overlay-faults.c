@@ -22,7 +22,7 @@
 
 #define SECTOR 512
 
-/* --- the log ----------------------------------------------------------------------------------- */
+/* --- the log ---------------------------------------------------------------------------------- */
 
 typedef enum {
   EVENT_WRITE,
@@ -128,7 +128,7 @@ __wrap_fallocate64 (int fd, int mode, off_t offset, off_t size)
   return __real_fallocate64 (fd, mode, offset, size);
 }
 
-/* --- what was written -------------------------------------------------------------------------- */
+/* --- what was written ------------------------------------------------------------------------- */
 
 /* A sector's content: of a disk, at a place, by the write of this number.  0: the archive's; 1: zeros. */
 typedef struct {
@@ -256,7 +256,7 @@ random_write (Fixture *f, GRand *rand)
   g_assert_no_error (error);
 }
 
-/* --- power failure ----------------------------------------------------------------------------- */
+/* --- power failure ---------------------------------------------------------------------------- */
 
 /* Does what is in an event to an image of the file, but for sectors that did not make it. */
 static void
@@ -406,7 +406,7 @@ test_killed (void)
     check_disk (f->overlay, &g_array_index (f->disks, Disk, i), synced | 1, f->writes | 1);
 }
 
-/* --- full, broken ------------------------------------------------------------------------------ */
+/* --- full, broken ----------------------------------------------------------------------------- */
 
 /*
  * A full scratch file: the writer is told, with a count of what went in; all that was written before

@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* --- the map ----------------------------------------------------------------------------------- */
+/* --- the map ---------------------------------------------------------------------------------- */
 
 static void
 test_block_map (void)
@@ -68,7 +68,7 @@ test_block_map (void)
     g_assert_cmpint (vma_block_map_run (copy, i, i + 1, &end), ==, truth[i]);
 }
 
-/* --- a model ----------------------------------------------------------------------------------- */
+/* --- a model ---------------------------------------------------------------------------------- */
 
 /* A disk as it must be.  Blocks that cannot be read have a 1 in `lost`. */
 typedef struct {
@@ -196,7 +196,7 @@ fixture_damaged (guint32 seed, gboolean named)
   return fixture_new (synth->bytes->data, synth->bytes->len, named);
 }
 
-/* --- operations -------------------------------------------------------------------------------- */
+/* --- operations ------------------------------------------------------------------------------- */
 
 static gboolean
 any_lost (const Model *model, guint64 start, guint64 stop)
@@ -475,7 +475,7 @@ test_counts (void)
   }
 }
 
-/* --- files that do not fit --------------------------------------------------------------------- */
+/* --- files that do not fit -------------------------------------------------------------------- */
 
 static void
 expect_refusal (Fixture *f, VmaArchive *archive, const char *words)
@@ -562,7 +562,7 @@ test_other_uuid (void)
   g_assert_nonnull (strstr (error->message, "another archive"));
 }
 
-/* --- threads ----------------------------------------------------------------------------------- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 #define WRITERS 6
 
