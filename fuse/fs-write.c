@@ -42,7 +42,7 @@ answer_write (const VmaRequest *request)
   if (n < 0)
     vma_request_fail (request, error);
   else
-    fuse_reply_write (request->req, (gsize) n);
+    fuse_reply_write (request->req, (gsize)n);
 }
 
 static void
@@ -60,7 +60,7 @@ vma_fs_write (fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
     .req = req,
     .file = *fi,
     .data = data,
-    .offset = (guint64) offset,
+    .offset = (guint64)offset,
     .size = size,
     .serve = serve_write,
   };
@@ -133,8 +133,8 @@ vma_fs_fallocate (fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t 
   VmaRequest request = {
     .req = req,
     .file = *fi,
-    .offset = (guint64) offset,
-    .length = (guint64) size,
+    .offset = (guint64)offset,
+    .length = (guint64)size,
     .mode = mode,
     .serve = serve_fallocate,
   };
@@ -160,7 +160,7 @@ serve_setattr (const VmaRequest *request)
     return;
   double valid = vma_node_stat (request->mounted, request->node, &st);
   if ((request->mode & (FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0
-      || ((request->mode & FUSE_SET_ATTR_SIZE) != 0 && request->offset != (guint64) st.st_size))
+      || ((request->mode & FUSE_SET_ATTR_SIZE) != 0 && request->offset != (guint64)st.st_size))
     fuse_reply_err (request->req, EPERM);
   else
     fuse_reply_attr (request->req, &st, valid);
@@ -173,7 +173,7 @@ vma_fs_setattr (fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int to_set,
   VmaRequest request = {
     .req = req,
     .mode = to_set,
-    .offset = (guint64) wanted->st_size,
+    .offset = (guint64)wanted->st_size,
     .serve = serve_setattr,
   };
 

@@ -2,8 +2,8 @@
 /*
  * A request of the kernel, with what it is about and what it asks for.
  *
- * Passed by value; those who keep it copy it.  On its way it may wait twice: until the archive is open
- * (then `serve` is called), and until the index knows the answer (then `answer` is).
+ * Passed by value; those who keep it copy it.  On its way it may wait twice: until the archive is
+ * open (then `serve` is called), and until the index knows the answer (then `answer` is).
  */
 #pragma once
 
@@ -23,7 +23,7 @@ struct VmaRequest {
   gsize size;
   guint64 length; /* fallocate */
   int whence, mode;
-  const char *data; /* write: whoever keeps the request keeps a copy */
+  const char *data;           /* write: whoever keeps the request keeps a copy */
   struct fuse_file_info file; /* open, opendir, read */
 
   void (*serve) (const VmaRequest *request); /* replies, or submits it to be answered */
@@ -35,7 +35,8 @@ struct VmaRequest {
 };
 
 /* Has a request answered now, or when its archive's index knows enough. */
-void vma_request_submit (const VmaRequest *request, gboolean (*is_ready) (const VmaRequest *request),
+void vma_request_submit (const VmaRequest *request,
+                         gboolean (*is_ready) (const VmaRequest *request),
                          void (*answer) (const VmaRequest *request));
 
 /*

@@ -44,10 +44,9 @@ vma_volume_is_ready_to_read (VmaMounted *mounted, const VmaNode *node, guint64 o
 {
   Place place = place_of (mounted, node);
 
-  return place.disk != NULL
-             ? vma_overlay_is_ready_to_read (place.disk, place.start + offset,
-                                             (gsize) inside (&place, offset, size))
-             : vma_image_is_ready (node->image, offset, size);
+  return place.disk != NULL ? vma_overlay_is_ready_to_read (place.disk, place.start + offset,
+                                                            (gsize)inside (&place, offset, size))
+                            : vma_image_is_ready (node->image, offset, size);
 }
 
 gssize
@@ -57,7 +56,7 @@ vma_volume_pread (VmaMounted *mounted, const VmaNode *node, void *buffer, gsize 
   Place place = place_of (mounted, node);
 
   return place.disk != NULL
-             ? vma_overlay_pread (place.disk, buffer, (gsize) inside (&place, offset, size),
+             ? vma_overlay_pread (place.disk, buffer, (gsize)inside (&place, offset, size),
                                   place.start + offset, NULL, error)
              : vma_image_pread (node->image, buffer, size, offset, NULL, error);
 }
@@ -97,7 +96,7 @@ vma_volume_pwrite (VmaMounted *mounted, const VmaNode *node, const void *buffer,
                    guint64 offset, GError **error)
 {
   Place place = place_of (mounted, node);
-  gsize n = (gsize) inside (&place, offset, size);
+  gsize n = (gsize)inside (&place, offset, size);
 
   if (n == 0 && size > 0) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "overlay: behind the end of the disk");

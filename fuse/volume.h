@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is behind a file of kind VMA_NODE_IMAGE: its image, or, with -o overlay, the overlay's disk over
- * it, or the window on that.  Offsets are those of the file.  The functions are those of image/image.h and overlay/disk.h; any thread.
+ * What is behind a file of kind VMA_NODE_IMAGE: its image, or, with -o overlay, the overlay's disk
+ * over it, or the window on that.  Offsets are those of the file.  The functions are those of
+ * image/image.h and overlay/disk.h; any thread.
  */
 #pragma once
 

@@ -13,9 +13,9 @@
 struct VmaBlockMap {
   guint64 blocks;
   guint64 pages;
-  gsize size, changed_size;   /* bytes */
-  _Atomic guint64 *words;     /* from mmap: only pages that are used take memory */
-  _Atomic guint64 *changed;   /* a bit per page */
+  gsize size, changed_size; /* bytes */
+  _Atomic guint64 *words;   /* from mmap: only pages that are used take memory */
+  _Atomic guint64 *changed; /* a bit per page */
   _Atomic guint64 count;
 };
 
@@ -43,8 +43,8 @@ vma_block_map_new (guint64 blocks, GError **error)
     vma_set_errno_error (error, ENOMEM, "no memory for the map of an overlay");
     return NULL;
   }
-  map->size = (gsize) map->pages * VMA_BLOCK_MAP_PAGE;
-  map->changed_size = ((gsize) map->pages + 63) / 64 * 8;
+  map->size = (gsize)map->pages * VMA_BLOCK_MAP_PAGE;
+  map->changed_size = ((gsize)map->pages + 63) / 64 * 8;
   map->words = map_memory (map->size, error);
   if (map->words == NULL)
     return NULL;
@@ -75,7 +75,7 @@ vma_block_map_run (VmaBlockMap *map, guint64 block, guint64 limit, guint64 *end)
     bits = atomic_load_explicit (&map->words[word], memory_order_acquire);
     bits = set ? ~bits : bits;
   }
-  *end = bits == 0 ? limit : MIN (limit, word * 64 + (guint) __builtin_ctzll (bits));
+  *end = bits == 0 ? limit : MIN (limit, word * 64 + (guint)__builtin_ctzll (bits));
   return set;
 }
 
@@ -87,7 +87,7 @@ add_bits (VmaBlockMap *map, guint64 word, guint64 bits)
   if ((before & bits) == bits)
     return;
   before = atomic_fetch_or_explicit (&map->words[word], bits, memory_order_acq_rel);
-  atomic_fetch_add_explicit (&map->count, (guint64) __builtin_popcountll (bits & ~before),
+  atomic_fetch_add_explicit (&map->count, (guint64)__builtin_popcountll (bits & ~before),
                              memory_order_relaxed);
 }
 
@@ -118,8 +118,8 @@ static void
 copy_page (VmaBlockMap *map, guint64 page, guint8 bits[VMA_BLOCK_MAP_PAGE])
 {
   for (guint i = 0; i < PAGE_WORDS; i++)
-    vma_put_le64 (bits + 8 * i, atomic_load_explicit (&map->words[page * PAGE_WORDS + i],
-                                                      memory_order_acquire));
+    vma_put_le64 (bits + 8 * i,
+                  atomic_load_explicit (&map->words[page * PAGE_WORDS + i], memory_order_acquire));
 }
 
 gboolean
@@ -132,7 +132,7 @@ vma_block_map_take_changed (VmaBlockMap *map, guint64 *page, guint8 bits[VMA_BLO
       at = (at / 64 + 1) * 64;
       continue;
     }
-    at += (guint) __builtin_ctzll (left);
+    at += (guint)__builtin_ctzll (left);
     atomic_fetch_and_explicit (word, ~(G_GUINT64_CONSTANT (1) << (at % 64)), memory_order_acq_rel);
     copy_page (map, at, bits);
     *page = at;
@@ -147,9 +147,8 @@ vma_block_map_load (VmaBlockMap *map, guint64 page, const guint8 bits[VMA_BLOCK_
   for (guint i = 0; i < PAGE_WORDS; i++) {
     guint64 word = page * PAGE_WORDS + i, value = vma_get_le64 (bits + 8 * i);
     if (word * 64 + 64 > map->blocks)
-      value &= word * 64 >= map->blocks
-                   ? 0
-                   : (G_GUINT64_CONSTANT (1) << (map->blocks - word * 64)) - 1;
+      value &= word * 64 >= map->blocks ? 0
+                                        : (G_GUINT64_CONSTANT (1) << (map->blocks - word * 64)) - 1;
     if (value != 0)
       add_bits (map, word, value);
   }

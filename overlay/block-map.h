@@ -5,7 +5,8 @@
  * A bit that is set stays set: readers and writers rely on that.  Owns its memory, of which only
  * what is used counts; 32 MiB per TiB of disk at most.
  *
- * Locking: none is needed, all is atomic.  Whoever sees a bit also sees what was done before it was set.
+ * Locking: none is needed, all is atomic.  Whoever sees a bit also sees what was done before it was
+ * set.
  */
 #pragma once
 
@@ -22,8 +23,8 @@ void vma_block_map_free (VmaBlockMap *map);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaBlockMap, vma_block_map_free)
 
 /*
- * Whether `block` is set, and where the run of such ends: in [block + 1, limit].  `block` < `limit` <=
- * the number of blocks.
+ * Whether `block` is set, and where the run of such ends: in [block + 1, limit].  `block` < `limit`
+ * <= the number of blocks.
  */
 gboolean vma_block_map_run (VmaBlockMap *map, guint64 block, guint64 limit, guint64 *end);
 
@@ -34,8 +35,8 @@ void vma_block_map_set (VmaBlockMap *map, guint64 start, guint64 end);
 guint64 vma_block_map_count (VmaBlockMap *map);
 
 /*
- * Takes a page that was changed off the list, from `*page` on, and copies its bits as they are saved.
- * FALSE where there is none.
+ * Takes a page that was changed off the list, from `*page` on, and copies its bits as they are
+ * saved. FALSE where there is none.
  */
 gboolean vma_block_map_take_changed (VmaBlockMap *map, guint64 *page,
                                      guint8 bits[VMA_BLOCK_MAP_PAGE]);

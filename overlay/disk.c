@@ -11,7 +11,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* The run of blocks at `offset` that are, or are not, in the scratch file; `*end` in bytes of disk. */
+/* The run of blocks at `offset` that are, or are not, in the scratch file; `*end` in bytes of disk.
+ */
 static gboolean
 run_at (VmaOverlayDisk *disk, guint64 offset, guint64 limit, guint64 *end)
 {
@@ -45,9 +46,9 @@ read_below (VmaOverlayDisk *disk, guint8 *buffer, gsize size, guint64 offset,
 {
   gssize n = vma_image_pread (disk->image, buffer, size, offset, cancellable, error);
 
-  if (n >= 0 && (gsize) n < size)
+  if (n >= 0 && (gsize)n < size)
     g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "overlay: the image below ends early");
-  return n == (gssize) size;
+  return n == (gssize)size;
 }
 
 gssize
@@ -57,15 +58,15 @@ vma_overlay_pread (VmaOverlayDisk *disk, void *buffer, gsize size, guint64 offse
   guint64 stop = offset + inside (disk, offset, size), end;
 
   for (guint64 at = offset; at < stop; at = end) {
-    guint8 *to = (guint8 *) buffer + (at - offset);
+    guint8 *to = (guint8 *)buffer + (at - offset);
     gboolean own = run_at (disk, at, stop, &end);
-    gsize n = (gsize) (end - at);
+    gsize n = (gsize)(end - at);
 
     if (!(own ? vma_scratch_read (disk->fd, to, n, disk->data_offset + at, error)
               : read_below (disk, to, n, at, cancellable, error)))
       return -1;
   }
-  return (gssize) (stop - offset);
+  return (gssize)(stop - offset);
 }
 
 /* --- locks ------------------------------------------------------------------------------------ */
@@ -106,17 +107,17 @@ write_all (VmaOverlayDisk *disk, struct iovec *iov, int n, guint64 offset, GErro
       i++;
       continue;
     }
-    gssize step = pwritev (disk->fd, iov + i, n - i, (off_t) (disk->data_offset + offset + done));
+    gssize step = pwritev (disk->fd, iov + i, n - i, (off_t)(disk->data_offset + offset + done));
     if (step < 0 && errno == EINTR)
       continue;
     if (step <= 0) {
       vma_scratch_set_error (error, step < 0 ? errno : ENOSPC, "cannot write the scratch file");
       break;
     }
-    done += (guint64) step;
-    for (gsize left = (gsize) step; left > 0;) {
+    done += (guint64)step;
+    for (gsize left = (gsize)step; left > 0;) {
       gsize used = MIN (left, iov[i].iov_len);
-      iov[i].iov_base = (guint8 *) iov[i].iov_base + used;
+      iov[i].iov_base = (guint8 *)iov[i].iov_base + used;
       iov[i].iov_len -= used;
       left -= used;
       i += left > 0;
@@ -137,7 +138,7 @@ read_padding (VmaOverlayDisk *disk, Padding *padding, guint64 start, guint64 sto
               GCancellable *cancellable, GError **error)
 {
   padding->start = start;
-  padding->size = (gsize) (stop - start);
+  padding->size = (gsize)(stop - start);
   return stop == start
          || read_below (disk, padding->bytes, padding->size, start, cancellable, error);
 }
@@ -174,7 +175,7 @@ write_first (VmaOverlayDisk *disk, const guint8 *buffer, guint64 start, guint64 
     return 0;
   struct iovec iov[] = {
     { .iov_base = head.bytes, .iov_len = head.size },
-    { .iov_base = (guint8 *) buffer, .iov_len = (gsize) (stop - start) },
+    { .iov_base = (guint8 *)buffer, .iov_len = (gsize)(stop - start) },
     { .iov_base = tail.bytes, .iov_len = tail.size },
   };
   guint64 end = from + write_all (disk, iov, G_N_ELEMENTS (iov), from, error);
@@ -209,7 +210,7 @@ vma_overlay_pwrite (VmaOverlayDisk *disk, const void *buffer, gsize size, guint6
   }
   if (is_own (disk, offset, stop)) {
     /* All there: nobody is filling these blocks up from below, and nobody ever will again. */
-    struct iovec iov = { .iov_base = (void *) buffer, .iov_len = (gsize) (stop - offset) };
+    struct iovec iov = { .iov_base = (void *)buffer, .iov_len = (gsize)(stop - offset) };
     done = write_all (disk, &iov, 1, offset, &failure);
   } else {
     guint64 locks = lock_range (disk, offset, stop);
@@ -218,7 +219,7 @@ vma_overlay_pwrite (VmaOverlayDisk *disk, const void *buffer, gsize size, guint6
   }
   if (done > 0) {
     note_change (disk, done);
-    return (gssize) done;
+    return (gssize)done;
   }
   g_propagate_error (error, g_steal_pointer (&failure));
   return -1;
@@ -233,11 +234,11 @@ write_zeros (VmaOverlayDisk *disk, guint64 start, guint64 stop, GCancellable *ca
   static const guint8 zeros[VMA_BLOCK_SIZE];
 
   while (start < stop) {
-    gsize n = (gsize) MIN (stop - start, sizeof zeros);
+    gsize n = (gsize)MIN (stop - start, sizeof zeros);
     gssize done = vma_overlay_pwrite (disk, zeros, n, start, cancellable, error);
     if (done < 0)
       return FALSE;
-    start += (guint64) done;
+    start += (guint64)done;
   }
   return TRUE;
 }
@@ -248,9 +249,9 @@ punch (VmaOverlayDisk *disk, guint64 start, guint64 stop, GError **error)
 {
   guint64 end_block = (stop - 1) / VMA_BLOCK_SIZE + 1;
   guint64 locks = lock_range (disk, start, stop);
-  int failed = fallocate (disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                          (off_t) (disk->data_offset + start),
-                          (off_t) (end_block * VMA_BLOCK_SIZE - start));
+  int failed
+      = fallocate (disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                   (off_t)(disk->data_offset + start), (off_t)(end_block * VMA_BLOCK_SIZE - start));
   int reason = errno;
 
   if (failed == 0)
@@ -290,8 +291,7 @@ vma_overlay_is_ready_to_read (VmaOverlayDisk *disk, guint64 offset, gsize size)
   guint64 stop = offset + inside (disk, offset, size), end;
 
   for (guint64 at = offset; at < stop; at = end)
-    if (!run_at (disk, at, stop, &end)
-        && !vma_image_is_ready (disk->image, at, (gsize) (end - at)))
+    if (!run_at (disk, at, stop, &end) && !vma_image_is_ready (disk->image, at, (gsize)(end - at)))
       return FALSE;
   return TRUE;
 }
@@ -304,8 +304,8 @@ vma_overlay_is_ready_to_write (VmaOverlayDisk *disk, guint64 offset, guint64 siz
   if (stop == offset)
     return TRUE;
   guint64 from = padded_start (disk, offset), to = padded_stop (disk, stop);
-  return (from == offset || vma_image_is_ready (disk->image, from, (gsize) (offset - from)))
-         && (to == stop || vma_image_is_ready (disk->image, stop, (gsize) (to - stop)));
+  return (from == offset || vma_image_is_ready (disk->image, from, (gsize)(offset - from)))
+         && (to == stop || vma_image_is_ready (disk->image, stop, (gsize)(to - stop)));
 }
 
 /* --- what is stored --------------------------------------------------------------------------- */
@@ -314,11 +314,11 @@ vma_overlay_is_ready_to_write (VmaOverlayDisk *disk, guint64 offset, guint64 siz
 static guint64
 seek_own (VmaOverlayDisk *disk, gboolean hole, guint64 start, guint64 stop)
 {
-  off_t at = lseek (disk->fd, (off_t) (disk->data_offset + start), hole ? SEEK_HOLE : SEEK_DATA);
+  off_t at = lseek (disk->fd, (off_t)(disk->data_offset + start), hole ? SEEK_HOLE : SEEK_DATA);
 
   if (at < 0)
     return !hole && errno == ENXIO ? stop : hole ? stop : start; /* in doubt it is data */
-  return MIN ((guint64) at - disk->data_offset, stop);
+  return MIN ((guint64)at - disk->data_offset, stop);
 }
 
 static gboolean

@@ -5,8 +5,8 @@
  * Owned by its overlay.  Any thread may call anything; a read takes no lock, nor does a write of
  * blocks that were written before.
  *
- * A block that cannot be read from the archive is an error for who reads it or writes a part of it; once
- * written as a whole it is as good as any.
+ * A block that cannot be read from the archive is an error for who reads it or writes a part of it;
+ * once written as a whole it is as good as any.
  */
 #pragma once
 
@@ -17,9 +17,9 @@ gssize vma_overlay_pread (VmaOverlayDisk *disk, void *buffer, gsize size, guint6
                           GCancellable *cancellable, GError **error);
 
 /*
- * Returns how much was written: less than `size` where the disk ends or the scratch file is full.  -1 where it is
- * nothing: VMA_ERROR_NO_SPACE, VMA_ERROR_INVALID (at or behind the end of the disk), and what a
- * read may fail with.
+ * Returns how much was written: less than `size` where the disk ends or the scratch file is full.
+ * -1 where it is nothing: VMA_ERROR_NO_SPACE, VMA_ERROR_INVALID (at or behind the end of the disk),
+ * and what a read may fail with.
  */
 gssize vma_overlay_pwrite (VmaOverlayDisk *disk, const void *buffer, gsize size, guint64 offset,
                            GCancellable *cancellable, GError **error);
@@ -42,8 +42,8 @@ gboolean vma_overlay_next_hole (VmaOverlayDisk *disk, guint64 offset, guint64 *f
                                 GCancellable *cancellable, GError **error);
 
 /*
- * Blocks that are stored somewhere, if `below` are in the archive.  The index must be finished.  An upper
- * bound: what was zeroed again may be counted.
+ * Blocks that are stored somewhere, if `below` are in the archive.  The index must be finished.  An
+ * upper bound: what was zeroed again may be counted.
  */
 guint64 vma_overlay_stored_blocks (VmaOverlayDisk *disk, guint64 below);
 

@@ -8,17 +8,17 @@
 #include <uuid/uuid.h>
 #include <xxhash.h>
 
-#define MAPS_START   65536u
-#define DATA_ALIGN   (1024u * 1024u)
-#define MAP_COVERS   (8u * VMA_BLOCK_SIZE) /* bytes of disk that a byte of a bitmap stands for */
+#define MAPS_START 65536u
+#define DATA_ALIGN (1024u * 1024u)
+#define MAP_COVERS (8u * VMA_BLOCK_SIZE) /* bytes of disk that a byte of a bitmap stands for */
 
-#define OFF_VERSION  8
-#define OFF_UUID     12
-#define OFF_CTIME    28
-#define OFF_FILE     36 /* of the archive: size, hash of its head, hash of its tail */
-#define OFF_DISKS    128
-#define DISK_SIZE    32
-#define OFF_SUM      (VMA_OVERLAY_HEADER_SIZE - 8)
+#define OFF_VERSION 8
+#define OFF_UUID 12
+#define OFF_CTIME 28
+#define OFF_FILE 36 /* of the archive: size, hash of its head, hash of its tail */
+#define OFF_DISKS 128
+#define DISK_SIZE 32
+#define OFF_SUM (VMA_OVERLAY_HEADER_SIZE - 8)
 
 G_STATIC_ASSERT (OFF_DISKS + VMA_MAX_DEVICES * DISK_SIZE <= OFF_SUM);
 
@@ -64,7 +64,7 @@ vma_overlay_header (const VmaOverlayLayout *layout, const VmaHeader *header,
   memcpy (bytes, VMA_OVERLAY_MAGIC, 8);
   vma_put_le32 (bytes + OFF_VERSION, VMA_OVERLAY_VERSION);
   memcpy (bytes + OFF_UUID, header->uuid, VMA_UUID_SIZE);
-  vma_put_le64 (bytes + OFF_CTIME, (guint64) header->ctime);
+  vma_put_le64 (bytes + OFF_CTIME, (guint64)header->ctime);
   /* Not the time of change: a copy of the archive is as good. */
   vma_put_le64 (bytes + OFF_FILE, identity->size);
   memcpy (bytes + OFF_FILE + 8, identity->head, sizeof identity->head);

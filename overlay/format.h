@@ -16,8 +16,8 @@
 
 #include "image/archive.h"
 
-#define VMA_OVERLAY_MAGIC       "VMAFSOVL"
-#define VMA_OVERLAY_VERSION     1u
+#define VMA_OVERLAY_MAGIC "VMAFSOVL"
+#define VMA_OVERLAY_VERSION 1u
 #define VMA_OVERLAY_HEADER_SIZE 16384u
 
 typedef struct {
@@ -40,12 +40,11 @@ void vma_overlay_layout (VmaOverlayLayout *layout, const VmaHeader *header);
 
 /* The header of an overlay for this archive. */
 void vma_overlay_header (const VmaOverlayLayout *layout, const VmaHeader *header,
-                         const VmaSourceIdentity *identity,
-                         guint8 bytes[VMA_OVERLAY_HEADER_SIZE]);
+                         const VmaSourceIdentity *identity, guint8 bytes[VMA_OVERLAY_HEADER_SIZE]);
 
 /*
- * Whether the header `found` in a file is the one `wanted`; VMA_ERROR_INVALID says in what way it is
- * not.
+ * Whether the header `found` in a file is the one `wanted`; VMA_ERROR_INVALID says in what way it
+ * is not.
  */
 gboolean vma_overlay_header_check (const guint8 found[VMA_OVERLAY_HEADER_SIZE],
                                    const guint8 wanted[VMA_OVERLAY_HEADER_SIZE], GError **error);

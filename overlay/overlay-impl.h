@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 
 /* Locks for the first write of a block: a lock is for each VMA_OVERLAY_REGION bytes, modulo. */
-#define VMA_OVERLAY_LOCKS  64u
+#define VMA_OVERLAY_LOCKS 64u
 #define VMA_OVERLAY_REGION (1024u * 1024u)
 
 struct VmaOverlayDisk {
@@ -53,7 +53,8 @@ int vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error);
  * in use.  -1 and an error that names the file.  *created: it is a new one.
  */
 int vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
-                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created, GError **error);
+                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
+                      GError **error);
 
 /* The whole of it, or an error; VMA_ERROR_NO_SPACE where it is for want of space. */
 gboolean vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **error);

@@ -17,11 +17,11 @@ load_map (VmaOverlay *overlay, VmaOverlayDisk *disk, const VmaOverlayPlace *plac
   guint64 end = place->map_offset + place->map_size;
 
   for (guint64 at = place->map_offset; at < end; at += sizeof bits) {
-    off_t data = lseek (overlay->fd, (off_t) at, SEEK_DATA);
+    off_t data = lseek (overlay->fd, (off_t)at, SEEK_DATA);
     if (data < 0 && errno == ENXIO)
       break;
     if (data > 0) /* else it has no notion of holes */
-      at = (guint64) data / sizeof bits * sizeof bits;
+      at = (guint64)data / sizeof bits * sizeof bits;
     if (at >= end)
       break;
     if (!vma_scratch_read (overlay->fd, bits, sizeof bits, at, error))
@@ -61,8 +61,8 @@ open_scratch (VmaOverlay *overlay, VmaArchive *archive, GError **error)
     overlay->fd = vma_scratch_open_temporary (&overlay->layout, error);
   else if (vma_source_identity (vma_archive_source (archive), &identity, error)) {
     vma_overlay_header (&overlay->layout, vma_archive_header (archive), &identity, header);
-    overlay->fd = vma_scratch_open (overlay->file, &overlay->layout, header, &overlay->created,
-                                    error);
+    overlay->fd
+        = vma_scratch_open (overlay->file, &overlay->layout, header, &overlay->created, error);
   }
   return overlay->fd >= 0;
 }
@@ -150,8 +150,8 @@ static gboolean
 write_pages (VmaOverlay *overlay, const ChangedPage *pages, guint n, GError **error)
 {
   for (guint i = 0; i < n; i++) {
-    gssize done = pwrite (overlay->fd, pages[i].bits, sizeof pages[i].bits, (off_t) pages[i].offset);
-    if (done != (gssize) sizeof pages[i].bits) {
+    gssize done = pwrite (overlay->fd, pages[i].bits, sizeof pages[i].bits, (off_t)pages[i].offset);
+    if (done != (gssize)sizeof pages[i].bits) {
       vma_scratch_set_error (error, done < 0 ? errno : ENOSPC, "cannot write the map");
       return FALSE;
     }
@@ -167,8 +167,7 @@ take_pages (VmaOverlay *overlay, guint *disk, guint64 *page, ChangedPage *pages)
 
   while (n < BATCH && *disk < overlay->n_disks)
     if (vma_block_map_take_changed (overlay->disks[*disk].map, page, pages[n].bits)) {
-      pages[n++].offset
-          = overlay->layout.places[*disk].map_offset + *page * VMA_BLOCK_MAP_PAGE;
+      pages[n++].offset = overlay->layout.places[*disk].map_offset + *page * VMA_BLOCK_MAP_PAGE;
       ++*page;
     } else {
       ++*disk;
@@ -202,7 +201,8 @@ sync_all (VmaOverlay *overlay, GError **error)
   return !wrote || flush_data (overlay, error);
 }
 
-/* One thread syncs for all who came before it began.  The caller holds the lock, which is let go. */
+/* One thread syncs for all who came before it began.  The caller holds the lock, which is let go.
+ */
 static void
 run_sync (VmaOverlay *overlay)
 {
@@ -254,7 +254,7 @@ vma_overlay_get_usage (VmaOverlay *overlay, VmaOverlayUsage *usage)
     usage->written += atomic_load_explicit (&overlay->disks[i].written, memory_order_relaxed);
   }
   if (fstat (overlay->fd, &st) == 0)
-    usage->allocated = (guint64) st.st_blocks * 512;
+    usage->allocated = (guint64)st.st_blocks * 512;
   VMA_LOCK (&overlay->lock);
   usage->syncs = overlay->finished;
   usage->failed = overlay->failure != NULL;

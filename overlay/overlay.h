@@ -2,15 +2,16 @@
 /*
  * Disks that can be written, over an archive that is not: what is written goes to a scratch file.
  *
- * Owns the scratch file, and the map of what is in it; both cover all disks of the archive.  The file
- * is sparse, and a block has its own place in it, so that writing one again needs no more space.  With a
- * name it can be opened again later, for the same archive; without one it is gone at the end.
+ * Owns the scratch file, and the map of what is in it; both cover all disks of the archive.  The
+ * file is sparse, and a block has its own place in it, so that writing one again needs no more
+ * space.  With a name it can be opened again later, for the same archive; without one it is gone at
+ * the end.
  *
  * A crash, of the program or of the machine, loses what was written after the last
  * vma_overlay_sync() that came back, and nothing else.  How: a block's bit in the file's map is
- * written only after its data are on the medium, and bits are only ever set.  A block that was there before
- * and is written again has, after a crash, its old or its new content, sector by sector: as on a
- * disk.
+ * written only after its data are on the medium, and bits are only ever set.  A block that was
+ * there before and is written again has, after a crash, its old or its new content, sector by
+ * sector: as on a disk.
  *
  * Locking: any thread may call anything but open, close and free.
  */
@@ -34,8 +35,8 @@ void vma_overlay_keep (VmaOverlay *overlay);
 VmaOverlayDisk *vma_overlay_disk (VmaOverlay *overlay, guint8 device);
 
 /*
- * What was written before is on the medium when this comes back.  After a failure nobody knows what is: then it
- * fails for good.
+ * What was written before is on the medium when this comes back.  After a failure nobody knows what
+ * is: then it fails for good.
  */
 gboolean vma_overlay_sync (VmaOverlay *overlay, GError **error);
 
@@ -45,12 +46,12 @@ void vma_overlay_free (VmaOverlay *overlay);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaOverlay, vma_overlay_free)
 
 typedef struct {
-  const char *file;      /* absolute; NULL: a temporary one.  The overlay's */
-  guint64 blocks;        /* that are not the archive's any more */
-  guint64 allocated;     /* bytes that the scratch file takes */
-  guint64 written;       /* bytes since it was opened */
+  const char *file;  /* absolute; NULL: a temporary one.  The overlay's */
+  guint64 blocks;    /* that are not the archive's any more */
+  guint64 allocated; /* bytes that the scratch file takes */
+  guint64 written;   /* bytes since it was opened */
   guint64 syncs;
-  gboolean failed;       /* a sync failed */
+  gboolean failed; /* a sync failed */
 } VmaOverlayUsage;
 
 void vma_overlay_get_usage (VmaOverlay *overlay, VmaOverlayUsage *usage);

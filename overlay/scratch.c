@@ -17,7 +17,8 @@
 #define LOCK_WAIT_MS 3000
 #define LOCK_STEP_MS 50
 
-/* Up to this size the maps' space is taken beforehand, so that a sync cannot fail for want of it. */
+/* Up to this size the maps' space is taken beforehand, so that a sync cannot fail for want of it.
+ */
 #define RESERVED_MAX (1024u * 1024u * 1024u)
 
 void
@@ -33,7 +34,7 @@ gboolean
 vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **error)
 {
   for (gsize done = 0; done < size;) {
-    gssize n = pread (fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
+    gssize n = pread (fd, (guint8 *)buffer + done, size - done, (off_t)(offset + done));
     if (n < 0 && errno == EINTR)
       continue;
     if (n <= 0) {
@@ -43,7 +44,7 @@ vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **err
         g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "overlay: the scratch file was cut off");
       return FALSE;
     }
-    done += (gsize) n;
+    done += (gsize)n;
   }
   return TRUE;
 }
@@ -52,7 +53,7 @@ vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **err
 static gboolean
 set_size (int fd, const VmaOverlayLayout *layout, GError **error)
 {
-  if (ftruncate (fd, (off_t) layout->size) != 0) {
+  if (ftruncate (fd, (off_t)layout->size) != 0) {
     if (errno == EFBIG)
       g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                    "a sparse file of %" G_GUINT64_FORMAT " bytes is needed, and this file system "
@@ -107,7 +108,7 @@ write_new (int fd, const VmaOverlayLayout *layout, const guint8 *header, GError 
   if (!set_size (fd, layout, error))
     return FALSE;
   /* Where a file system cannot do that, a sync may fail for want of space, and that is all. */
-  if (layout->map_end <= RESERVED_MAX && fallocate (fd, 0, 0, (off_t) layout->map_end) != 0
+  if (layout->map_end <= RESERVED_MAX && fallocate (fd, 0, 0, (off_t)layout->map_end) != 0
       && errno == ENOSPC) {
     vma_set_errno_error (error, errno, "no space for its map");
     return FALSE;
@@ -209,11 +210,11 @@ check_file (int fd, const VmaOverlayLayout *layout, const guint8 *wanted, GError
   }
   if (!vma_overlay_header_check (found, wanted, error))
     return FALSE;
-  if ((guint64) st.st_size != layout->size) {
+  if ((guint64)st.st_size != layout->size) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
                  "the overlay is %" G_GINT64_FORMAT " bytes long, but must be %" G_GUINT64_FORMAT
                  " (it was cut off, or not copied as a whole)",
-                 (gint64) st.st_size, layout->size);
+                 (gint64)st.st_size, layout->size);
     return FALSE;
   }
   return TRUE;

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: sanitize
 """
--o overlay: what is written comes back, through every way of writing, next to what is the archive's; also
-from a file that is mounted again; and the archive stays as it is.
+-o overlay: what is written comes back, through every way of writing, next to what is the archive's;
+also from a file that is mounted again; and the archive stays as it is.
 """
 
 import ctypes
@@ -64,7 +64,8 @@ def change(path, data, seed):
                 new = data[start:end]
             data[start:end] = new
             start, end = some_range(rng, size)
-            check(os.pread(fd, end - start, start) == data[start:end], f"{path}: {start}-{end} is wrong")
+            got = os.pread(fd, end - start, start)
+            check(got == data[start:end], f"{path}: {start}-{end} is wrong")
             check(memory[start:end] == data[start:end], f"{path}: {start}-{end} is wrong in memory")
     if rng.random() < 0.5:
         os.fsync(fd)
@@ -90,14 +91,16 @@ def check_disks(mnt, disks):
 
 
 def test_layouts():
-    for seed, layout in enumerate(("out-of-order", "random-masks", "unaligned", "sparse", "vmstate")):
+    layouts = ("out-of-order", "random-masks", "unaligned", "sparse", "vmstate")
+    for seed, layout in enumerate(layouts):
         path, files = archive_of(layout)
         before, disks = sha(path), disks_of(files)
         overlay = os.path.join(TMP, layout + ".overlay")
         for turn in range(2):
             with mounted(path, "-o", f"overlay={overlay}") as mnt:
                 check_disks(mnt, disks)
-                threads = [threading.Thread(target=change, args=(os.path.join(mnt, n), d, seed + turn))
+                threads = [threading.Thread(target=change,
+                                            args=(os.path.join(mnt, n), d, seed + turn))
                            for n, d in disks.items()]
                 for thread in threads:
                     thread.start()
@@ -166,8 +169,8 @@ def test_damaged():
         check(lost, "nothing is lost")
         name, (start, end) = lost[0][1], map(int, lost[0][2].split("-"))
         fd = os.open(os.path.join(mnt, name), os.O_RDWR)
-        for work in (lambda: os.pread(fd, 512, start), lambda: os.pwrite(fd, bytes(512), start + 512),
-                     lambda: os.pread(fd, 4096, start)):
+        for work in (lambda: os.pread(fd, 512, start), lambda: os.pread(fd, 4096, start),
+                     lambda: os.pwrite(fd, bytes(512), start + 512)):
             try:
                 work()
             except OSError as error:

@@ -39,7 +39,7 @@ cleanup_fn stop_vmafs "$mnt"
 open_guest()
 {
     "$VMAFS" "$TEST_TMP/a.vma.zst" "$mnt" -o overlay="$TEST_TMP/overlay"
-    loop=$(losetup -f --show "$disk")
+    loop=$(losetup -f --show ${direct_io:+--direct-io=on} "$disk")
     cleanup_fn losetup -d "$loop"
     [ -n "${1:-}" ] || mount "$loop" guest
     cleanup_fn umount -q "$TEST_TMP/guest"
@@ -70,6 +70,7 @@ open_guest no-mount
 dumpe2fs -h "$loop" 2>/dev/null | grep -q needs_recovery && fail "the journal was not replayed"
 e2fsck -fn "$loop" >log 2>&1 || fail "$(cat log)"
 close_guest no-mount
+direct_io=yes
 open_guest
 [ ! -e guest/dir2 ] || fail "what was deleted is there again"
 same_bytes random guest/new

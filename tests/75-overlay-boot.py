@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=300
 """
-A guest started straight from its backup: it runs programs off its disk, replays its journal, writes, and
-powers off; QEMU and vmafs are killed under it, and it comes up again with what it had synced; the disk
-is sound afterwards, and the backup as it was.
+A guest started straight from its backup: it runs programs off its disk, replays its journal,
+writes, and powers off; QEMU and vmafs are killed under it, and it comes up again with what it had
+synced; the disk is sound afterwards, and the backup as it was.
 """
 
 import hashlib

@@ -2,9 +2,10 @@
 """
 Writes to an overlay, against the same writes to a raw file on the same disk.
 
-Both begin anew for each run: the raw file as an empty one of the disk's size, so that both allocate; "again" is
-a second time over the same places.  Writes end with fsync, but for those that say so.  Reads are of blocks that
-are in the overlay, with the mount's pages dropped and the scratch file's not.
+Both begin anew for each run: the raw file as an empty one of the disk's size, so that both
+allocate; "again" is a second time over the same places.  Writes end with one fsync, or have one
+each.  Reads are of blocks that are in the overlay, with the pages of the mount's file (or of the raw
+file) dropped; those of the scratch file stay.
 """
 
 import contextlib
@@ -72,7 +73,8 @@ def _measure(path, size):
 
 def run(bench):
     size = bench.size // 4
-    with bench.files("disk.raw", "disk.vma", "empty.raw", "overlay") as (raw, archive, empty, scratch):
+    names = ("disk.raw", "disk.vma", "empty.raw", "overlay")
+    with bench.files(*names) as (raw, archive, empty, scratch):
         bench.note("making a disk and its archive")
         inputs.random_disk(raw, size)
         inputs.archive_of(raw, archive)

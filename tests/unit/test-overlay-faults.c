@@ -4,8 +4,8 @@
  *
  * The linker puts the functions below between the overlay and the system (--wrap): they keep a log
  * of all that is done to the scratch file.  A power failure at any point of the log leaves all that
- * was flushed before, and of the rest any choice of sectors.  From that the file is made anew, opened, and each
- * sector compared with what may be in it.
+ * was flushed before, and of the rest any choice of sectors.  From that the file is made anew,
+ * opened, and each sector compared with what may be in it.
  */
 #include "overlay/disk.h"
 #include "overlay/format.h"
@@ -38,10 +38,10 @@ typedef struct {
   guint8 *data;
 } Event;
 
-static GArray *events;          /* NULL: no log is kept */
-static gint64 space = -1;       /* bytes that can still be written; -1: any number */
-static gboolean medium_broken;  /* flushes fail */
-static gboolean no_holes;       /* holes cannot be made */
+static GArray *events;         /* NULL: no log is kept */
+static gint64 space = -1;      /* bytes that can still be written; -1: any number */
+static gboolean medium_broken; /* flushes fail */
+static gboolean no_holes;      /* holes cannot be made */
 
 static void
 log_event (EventKind kind, guint64 offset, const void *data, guint64 size)
@@ -79,10 +79,10 @@ __wrap_pwrite64 (int fd, const void *data, size_t size, off_t offset)
       errno = ENOSPC;
       return -1;
     }
-    size = MIN (size, (size_t) space);
-    space -= (gint64) size;
+    size = MIN (size, (size_t)space);
+    space -= (gint64)size;
   }
-  log_event (EVENT_WRITE, (guint64) offset, data, size);
+  log_event (EVENT_WRITE, (guint64)offset, data, size);
   return __real_pwrite64 (fd, data, size, offset);
 }
 
@@ -99,7 +99,7 @@ __wrap_pwritev64 (int fd, const struct iovec *iov, int n, off_t offset)
     if (step < 0)
       return done > 0 ? done : -1;
     done += step;
-    if ((size_t) step < iov[i].iov_len)
+    if ((size_t)step < iov[i].iov_len)
       break;
   }
   return done;
@@ -124,13 +124,14 @@ __wrap_fallocate64 (int fd, int mode, off_t offset, off_t size)
     return -1;
   }
   if (mode != 0)
-    log_event (EVENT_PUNCH, (guint64) offset, NULL, (guint64) size);
+    log_event (EVENT_PUNCH, (guint64)offset, NULL, (guint64)size);
   return __real_fallocate64 (fd, mode, offset, size);
 }
 
 /* --- what was written ------------------------------------------------------------------------- */
 
-/* A sector's content: of a disk, at a place, by the write of this number.  0: the archive's; 1: zeros. */
+/* A sector's content: of a disk, at a place, by the write of this number.  0: the archive's; 1:
+ * zeros. */
 typedef struct {
   guint number;
 } Version;
@@ -159,7 +160,7 @@ content (const Disk *disk, guint64 sector, guint number, guint8 out[SECTOR])
     memset (out, 0, SECTOR);
   else
     for (guint i = 0; i < SECTOR; i += 4) {
-      guint32 value = number * 2654435761u ^ (guint32) sector * 40503u ^ i;
+      guint32 value = number * 2654435761u ^ (guint32)sector * 40503u ^ i;
       memcpy (out + i, &value, 4);
     }
 }
@@ -180,7 +181,7 @@ fixture_new (guint32 seed)
   f->disks = g_array_new (FALSE, FALSE, sizeof (Disk));
   for (guint i = 0; i < synth->disks->len; i++) {
     const SynthDisk *from = &g_array_index (synth->disks, SynthDisk, i);
-    Disk disk = { .id = (guint8) from->id, .size = from->size / SECTOR * SECTOR };
+    Disk disk = { .id = (guint8)from->id, .size = from->size / SECTOR * SECTOR };
     disk.below = g_malloc (disk.size + 1);
     disk.versions = g_new0 (GArray *, disk.size / SECTOR + 1);
     if (disk.size > 0)
@@ -224,16 +225,17 @@ static gssize
 write_sectors (Fixture *f, Disk *disk, guint64 first, guint64 last, gboolean zero, GError **error)
 {
   VmaOverlayDisk *overlaid = vma_overlay_disk (f->overlay, disk->id);
-  gsize size = (gsize) (last - first) * SECTOR;
+  gsize size = (gsize)(last - first) * SECTOR;
   g_autofree guint8 *data = g_malloc (size);
   Version version = { (f->writes += 2) | zero };
 
   log_event (EVENT_BEGIN, version.number, NULL, 0);
   for (guint64 s = first; s < last; s++)
     content (disk, s, version.number, data + (s - first) * SECTOR);
-  gssize n = zero ? vma_overlay_zero (overlaid, first * SECTOR, size, NULL, error) ? (gssize) size : -1
-                  : vma_overlay_pwrite (overlaid, data, size, first * SECTOR, NULL, error);
-  for (guint64 s = first; n > 0 && s < first + (guint64) n / SECTOR; s++)
+  gssize n
+      = zero ? vma_overlay_zero (overlaid, first * SECTOR, size, NULL, error) ? (gssize)size : -1
+             : vma_overlay_pwrite (overlaid, data, size, first * SECTOR, NULL, error);
+  for (guint64 s = first; n > 0 && s < first + (guint64)n / SECTOR; s++)
     g_array_append_val (disk->versions[s], version);
   return n;
 }
@@ -242,15 +244,15 @@ static void
 random_write (Fixture *f, GRand *rand)
 {
   static const gint32 most[] = { 2, 9, 40, 300 };
-  Disk *disk = &g_array_index (f->disks, Disk,
-                               (guint) g_rand_int_range (rand, 0, (gint32) f->disks->len));
+  Disk *disk
+      = &g_array_index (f->disks, Disk, (guint)g_rand_int_range (rand, 0, (gint32)f->disks->len));
   guint64 sectors = disk->size / SECTOR;
   g_autoptr (GError) error = NULL;
 
   if (sectors == 0)
     return;
-  guint64 first = (guint64) g_rand_int_range (rand, 0, (gint32) sectors);
-  guint64 last = first + (guint64) g_rand_int_range (rand, 1, most[g_rand_int_range (rand, 0, 4)]);
+  guint64 first = (guint64)g_rand_int_range (rand, 0, (gint32)sectors);
+  guint64 last = first + (guint64)g_rand_int_range (rand, 1, most[g_rand_int_range (rand, 0, 4)]);
   last = MIN (last, sectors);
   write_sectors (f, disk, first, last, g_rand_int_range (rand, 0, 5) == 0, &error);
   g_assert_no_error (error);
@@ -280,10 +282,10 @@ write_image (int fd, const guint8 *image, gsize size)
   static const guint8 zeros[4096];
 
   g_assert_cmpint (ftruncate (fd, 0), ==, 0);
-  g_assert_cmpint (ftruncate (fd, (off_t) size), ==, 0);
+  g_assert_cmpint (ftruncate (fd, (off_t)size), ==, 0);
   for (gsize at = 0; at < size; at += 4096)
     if (memcmp (image + at, zeros, 4096) != 0)
-      g_assert_cmpint (__real_pwrite64 (fd, image + at, 4096, (off_t) at), ==, 4096);
+      g_assert_cmpint (__real_pwrite64 (fd, image + at, 4096, (off_t)at), ==, 4096);
 }
 
 /*
@@ -296,9 +298,9 @@ check_disk (VmaOverlay *overlay, const Disk *disk, guint synced, guint begun)
   g_autofree guint8 *got = g_malloc (disk->size + 1);
   guint8 wanted[SECTOR];
 
-  g_assert_cmpint (vma_overlay_pread (vma_overlay_disk (overlay, disk->id), got, disk->size, 0,
-                                      NULL, NULL),
-                   ==, (gssize) disk->size);
+  g_assert_cmpint (
+      vma_overlay_pread (vma_overlay_disk (overlay, disk->id), got, disk->size, 0, NULL, NULL), ==,
+      (gssize)disk->size);
   for (guint64 s = 0; s < disk->size / SECTOR; s++) {
     gboolean fits = FALSE;
     for (guint i = disk->versions[s]->len; i-- > 0 && !fits;) {
@@ -330,7 +332,7 @@ check_power_failure (Fixture *f, const guint8 *start, gsize size, guint cut, int
     if (event->kind == EVENT_FLUSH)
       flushed = i;
     else if (event->kind == EVENT_BEGIN)
-      begun = (guint) event->offset;
+      begun = (guint)event->offset;
     else if (event->kind == EVENT_SYNCED)
       synced = begun;
   }
@@ -371,7 +373,7 @@ run_power_failure (guint32 seed)
   }
   for (guint cut = 0; cut <= events->len; cut++)
     for (guint i = 0; i < 3; i++)
-      check_power_failure (f, (const guint8 *) start, size, cut, fd, rand);
+      check_power_failure (f, (const guint8 *)start, size, cut, fd, rand);
   free_events ();
   close (fd);
 }
@@ -379,7 +381,7 @@ run_power_failure (guint32 seed)
 static void
 test_power_failure (void)
 {
-  guint n = MAX (1, (guint) (12 * synth_scale ()));
+  guint n = MAX (1, (guint)(12 * synth_scale ()));
 
   for (guint32 seed = 1; seed <= n; seed++)
     run_power_failure (seed);
@@ -409,8 +411,8 @@ test_killed (void)
 /* --- full, broken ----------------------------------------------------------------------------- */
 
 /*
- * A full scratch file: the writer is told, with a count of what went in; all that was written before
- * stays as it was.
+ * A full scratch file: the writer is told, with a count of what went in; all that was written
+ * before stays as it was.
  */
 static void
 test_no_space (void)
@@ -426,29 +428,30 @@ test_no_space (void)
     space = limit;
     for (guint i = 0; i < 12; i++) {
       g_autoptr (GError) error = NULL;
-      guint64 first = (guint64) g_rand_int_range (rand, 0, 90);
-      guint64 last = first + (guint64) g_rand_int_range (rand, 1, 60);
+      guint64 first = (guint64)g_rand_int_range (rand, 0, 90);
+      guint64 last = first + (guint64)g_rand_int_range (rand, 1, 60);
       last = MIN (last, disk->size / SECTOR);
       n = write_sectors (f, disk, first, last, FALSE, &error);
       if (n < 0) {
         g_assert_error (error, VMA_ERROR, VMA_ERROR_NO_SPACE);
         refused++;
-      } else if ((guint64) n < (last - first) * SECTOR)
+      } else if ((guint64)n < (last - first) * SECTOR)
         shortened++;
       /* Sectors of a write that failed may be new where the block was there before. */
-      if (n < (gssize) ((last - first) * SECTOR))
+      if (n < (gssize)((last - first) * SECTOR))
         break;
     }
     space = -1;
     /* In place nothing needs space in real life; here it does, so that the rest is unknown. */
     guint64 sure = 0;
     g_autofree guint8 *got = g_malloc (disk->size);
-    g_assert_cmpint (vma_overlay_pread (vma_overlay_disk (f->overlay, disk->id), got, disk->size, 0,
-                                        NULL, NULL),
-                     ==, (gssize) disk->size);
+    g_assert_cmpint (
+        vma_overlay_pread (vma_overlay_disk (f->overlay, disk->id), got, disk->size, 0, NULL, NULL),
+        ==, (gssize)disk->size);
     for (guint64 s = 0; s < disk->size / SECTOR; s++) {
       guint8 wanted[SECTOR], failed[SECTOR];
-      content (disk, s, g_array_index (disk->versions[s], Version, disk->versions[s]->len - 1).number,
+      content (disk, s,
+               g_array_index (disk->versions[s], Version, disk->versions[s]->len - 1).number,
                wanted);
       content (disk, s, f->writes, failed);
       /* 1531 is no multiple of 512: the very last sector may be a mixture. */

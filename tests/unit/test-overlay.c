@@ -35,8 +35,8 @@ test_block_map (void)
 
   g_assert_no_error (error);
   for (guint i = 0; i < 400; i++) {
-    guint64 start = (guint64) g_rand_int_range (rand, i % 8 == 0 ? 3 * 32768 : 0, BLOCKS);
-    guint64 stop = start + (guint64) g_rand_int_range (rand, 1, i % 7 == 0 ? 900 : 20);
+    guint64 start = (guint64)g_rand_int_range (rand, i % 8 == 0 ? 3 * 32768 : 0, BLOCKS);
+    guint64 stop = start + (guint64)g_rand_int_range (rand, 1, i % 7 == 0 ? 900 : 20);
     stop = MIN (BLOCKS, stop);
     if (start / 32768 == 1)
       continue; /* a page that is never touched */
@@ -45,7 +45,7 @@ test_block_map (void)
     memset (truth + start, 1, stop - start);
   }
   for (guint64 i = 0; i < BLOCKS; i++) {
-    guint64 limit = i + 1 + (guint64) g_rand_int_range (rand, 0, 300), wanted = i + 1;
+    guint64 limit = i + 1 + (guint64)g_rand_int_range (rand, 0, 300), wanted = i + 1;
     limit = MIN (BLOCKS, limit);
     while (wanted < limit && truth[wanted] == truth[i])
       wanted++;
@@ -119,8 +119,8 @@ add_models (Fixture *f)
     model.bytes = g_malloc0 (device->size);
     model.lost = g_malloc0 (device->size / 4096 + 1);
     for (guint64 at = 0; at < device->size; at += 4096) {
-      gsize n = (gsize) MIN (4096, device->size - at);
-      if (vma_image_pread (image, model.bytes + at, n, at, NULL, NULL) != (gssize) n) {
+      gsize n = (gsize)MIN (4096, device->size - at);
+      if (vma_image_pread (image, model.bytes + at, n, at, NULL, NULL) != (gssize)n) {
         model.lost[at / 4096] = 1;
         memset (model.bytes + at, 0, n);
       }
@@ -229,9 +229,9 @@ random_range (GRand *rand, const Model *model, guint64 *start, guint64 *stop)
   static const gint32 most[] = { 2, 700, 4097, 70000, 1500000 };
   static const guint units[] = { 1, 512, 4096, 65536 };
   guint unit = units[g_rand_int_range (rand, 0, 4)];
-  guint64 size = (guint64) g_rand_int_range (rand, 1, most[g_rand_int_range (rand, 0, 5)]);
+  guint64 size = (guint64)g_rand_int_range (rand, 1, most[g_rand_int_range (rand, 0, 5)]);
 
-  *start = (guint64) (g_rand_double (rand) * (double) model->size) / unit * unit;
+  *start = (guint64)(g_rand_double (rand) * (double)model->size) / unit * unit;
   *stop = MIN (model->size, *start + MAX (unit, size / unit * unit));
 }
 
@@ -239,7 +239,7 @@ static void
 check_read (Fixture *f, const Model *model, guint64 start, guint64 stop)
 {
   VmaOverlayDisk *disk = vma_overlay_disk (f->overlay, model->id);
-  gsize size = (gsize) (stop - start);
+  gsize size = (gsize)(stop - start);
   g_autofree guint8 *got = g_malloc (size + 1);
   g_autoptr (GError) error = NULL;
 
@@ -250,7 +250,7 @@ check_read (Fixture *f, const Model *model, guint64 start, guint64 stop)
     g_assert_error (error, VMA_ERROR, VMA_ERROR_MISSING);
   } else {
     g_assert_no_error (error);
-    g_assert_cmpint (n, ==, (gssize) size);
+    g_assert_cmpint (n, ==, (gssize)size);
     g_assert_cmpmem (got, size, model->bytes + start, size);
   }
 }
@@ -269,12 +269,12 @@ static void
 do_write (Fixture *f, GRand *rand, Model *model, guint64 start, guint64 stop)
 {
   VmaOverlayDisk *disk = vma_overlay_disk (f->overlay, model->id);
-  gsize size = (gsize) (stop - start);
+  gsize size = (gsize)(stop - start);
   g_autofree guint8 *data = g_malloc (size);
   g_autoptr (GError) error = NULL;
 
   for (gsize i = 0; i < size; i++)
-    data[i] = (guint8) (g_rand_int (rand) >> 13);
+    data[i] = (guint8)(g_rand_int (rand) >> 13);
   g_assert_true (vma_overlay_is_ready_to_write (disk, start, size));
   gssize n = vma_overlay_pwrite (disk, data, size, start, NULL, &error);
   if (part_lost (model, start, stop)) {
@@ -283,7 +283,7 @@ do_write (Fixture *f, GRand *rand, Model *model, guint64 start, guint64 stop)
     return;
   }
   g_assert_no_error (error);
-  g_assert_cmpint (n, ==, (gssize) size);
+  g_assert_cmpint (n, ==, (gssize)size);
   memcpy (model->bytes + start, data, size);
   now_there (model, start, stop);
 }
@@ -354,7 +354,7 @@ run_random (Fixture *f, guint32 seed, guint rounds)
   g_autoptr (GError) error = NULL;
 
   for (guint i = 0; i < rounds; i++) {
-    guint which = (guint) g_rand_int_range (rand, 0, (gint32) f->models->len);
+    guint which = (guint)g_rand_int_range (rand, 0, (gint32)f->models->len);
     Model *model = &g_array_index (f->models, Model, which);
     guint64 start, stop;
     random_range (rand, model, &start, &stop);
@@ -392,7 +392,7 @@ run_random (Fixture *f, guint32 seed, guint rounds)
 static void
 test_random (void)
 {
-  guint n = MAX (2, (guint) (24 * synth_scale ()));
+  guint n = MAX (2, (guint)(24 * synth_scale ()));
 
   for (guint32 seed = 1; seed <= n; seed++) {
     g_autoptr (Fixture) f = fixture_synth (seed, seed % 3 != 0);
@@ -403,7 +403,7 @@ test_random (void)
 static void
 test_damaged (void)
 {
-  guint n = MAX (1, (guint) (8 * synth_scale ()));
+  guint n = MAX (1, (guint)(8 * synth_scale ()));
 
   for (guint32 seed = 1; seed <= n; seed++) {
     g_autoptr (Fixture) f = fixture_damaged (seed, seed % 2 == 0);
@@ -457,7 +457,7 @@ test_counts (void)
   g_assert_cmpint (vma_overlay_mtime (disk), ==, 0);
   memset (data, 7, model->size);
   g_assert_cmpint (vma_overlay_pwrite (disk, data, model->size, 0, NULL, NULL), ==,
-                   (gssize) model->size);
+                   (gssize)model->size);
   memset (model->bytes, 7, model->size);
   g_assert_cmpuint (vma_overlay_stored_blocks (disk, stored), ==, blocks);
   g_assert_cmpint (vma_overlay_mtime (disk), >, 1500000000);
@@ -504,7 +504,8 @@ static void
 test_refusals (void)
 {
   g_autoptr (Fixture) f = fixture_synth (7, TRUE);
-  const SynthLayout layout = { .seed = 8, .n_devices = 1, .max_clusters = 9, .slots = 59, .density = 50 };
+  const SynthLayout layout
+      = { .seed = 8, .n_devices = 1, .max_clusters = 9, .slots = 59, .density = 50 };
   g_autoptr (SynthArchive) synth = synth_archive_new (&layout);
   struct stat st;
 
@@ -573,8 +574,8 @@ typedef struct {
 } Writer;
 
 /*
- * Each has sectors of its own, all of them in blocks that the others write to as well, so that filling
- * a block up from below must not lose anybody's.
+ * Each has sectors of its own, all of them in blocks that the others write to as well, so that
+ * filling a block up from below must not lose anybody's.
  */
 static void *
 writer_thread (void *data)
@@ -586,11 +587,11 @@ writer_thread (void *data)
   guint8 sector[512], got[512];
 
   for (guint i = 0; i < writer->rounds; i++) {
-    guint64 block = (guint64) g_rand_int_range (rand, 0, (gint32) (model->size / 4096));
+    guint64 block = (guint64)g_rand_int_range (rand, 0, (gint32)(model->size / 4096));
     guint64 at = block * 4096 + writer->number * 512;
     g_assert_cmpint (vma_overlay_pread (disk, got, 512, at, NULL, NULL), ==, 512);
     g_assert_cmpmem (got, 512, model->bytes + at, 512);
-    memset (sector, (int) (i + writer->number), 512);
+    memset (sector, (int)(i + writer->number), 512);
     if (i % 16 == 5)
       memset (sector, 0, 512);
     if (i % 16 == 5)
@@ -614,7 +615,7 @@ writer_thread (void *data)
 static void
 test_threads (void)
 {
-  guint turns = MAX (2, (guint) (20 * synth_scale ()));
+  guint turns = MAX (2, (guint)(20 * synth_scale ()));
 
   for (guint turn = 1; turn <= turns; turn++) {
     g_autoptr (Fixture) f = fixture_synth (turn, TRUE);
