@@ -131,7 +131,9 @@ class Guest:
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind:
+            print(f"QEMU: status {self.process.poll()}\n{self.log()}")
         self.kill()
 
     def start(self):
