@@ -132,9 +132,10 @@ check_type (VmaArchive *archive, const VmaGuestVolume *v, GError **error)
   if (vma_guest_mount_options (v) != NULL)
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                  "%s: %s/%s is %s, and only ext2, ext3 and ext4 can be read without mounting "
-                 "(as root: mount -t vmafs %s DIR -o disk=%s,part=%s)",
+                 "(as root: mount -t vmafs %s DIR -o disk=%s,%s=%s)",
                  vma_archive_path (archive), disk, v->name, v->fs_type, vma_archive_path (archive),
-                 disk, v->kind == VMA_GUEST_PARTITION ? v->name + 1 : v->name);
+                 disk, v->kind == VMA_GUEST_LV ? "lv" : "part",
+                 v->kind == VMA_GUEST_PARTITION ? v->name + 1 : v->name);
   else
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                  "%s: %s/%s holds no file system%s%s (vmatool parts shows what there is)",
@@ -185,8 +186,8 @@ find_inside (ToolGuestPath *path, const char *inside, GError **error)
   path->path = absolute_path (inside);
   if (vma_ext_journal_is_dirty (path->ext))
     tool_error ("note: %s: the journal was not carried out: what the guest wrote last may be "
-                "missing (-o overlay of vmafs can mount it with its journal)",
-                path->prefix);
+                "missing (mount -t vmafs %s DIR -o part=...,overlay carries it out)",
+                path->prefix, vma_archive_path (path->archive));
   return TRUE;
 }
 
