@@ -7,7 +7,6 @@
 #include "vma/error.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #define WAIT_SECONDS 60
 #define STEP_MS 20
@@ -86,10 +85,10 @@ stop_server (Cleaning *c)
       = dir != NULL ? vma_run_nbd_socket (dir, vma_qmp_peer (c->qmp, NULL)) : NULL;
 
   /* A server that was not ours has no socket there. */
-  if (path == NULL || access (path, F_OK) != 0)
+  if (path == NULL || !vma_socket_answers (path))
     return;
   vma_qmp_run (c->qmp, "nbd-server-stop", NULL, NULL);
-  unlink (path);
+  vma_socket_remove_stale (path);
 }
 
 static void

@@ -304,7 +304,7 @@ run_guarded (Run *run, VmaGuard *guard, GError **error)
   run->control = vma_control_start (path, handle, run, error);
   if (run->control == NULL)
     return TOOL_FAILED;
-  vma_guard_add_file (guard, path);
+  vma_guard_add_socket (guard, path);
   gboolean done = vma_job_run (run->running, tool_cancellable (), &why);
   tool_interrupt_finish ();
   int status = tell_end (run, done, why);

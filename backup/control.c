@@ -2,6 +2,7 @@
 #include "backup/control.h"
 
 #include "backup/line-reader.h"
+#include "backup/names.h"
 #include "index/lock.h"
 #include "vma/error.h"
 
@@ -303,18 +304,13 @@ listen_at (const char *path, GError **error)
     return -1;
   }
   memcpy (address.sun_path, path, strlen (path));
-  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd >= 0 && connect (fd, (struct sockaddr *) &address, sizeof address) == 0) {
+  if (vma_socket_answers (path)) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s is in use: a job of this name runs",
                  path);
-    close (fd);
     return -1;
   }
-  if (errno == ECONNREFUSED)
-    unlink (path); /* left by one that died */
-  if (fd >= 0)
-    close (fd);
-  fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  unlink (path); /* left by one that died */
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   /* The mode of a socket is that of its descriptor before bind(). */
   if (fd >= 0)
     listening = fchmod (fd, 0600) == 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0

@@ -131,19 +131,6 @@ listen_at (const char *path, GError **error)
   return -1;
 }
 
-static gboolean
-somebody_listens (const char *path)
-{
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
-  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-  if (strlen (path) < sizeof address.sun_path)
-    memcpy (address.sun_path, path, strlen (path));
-  gboolean connected = connect (fd, (struct sockaddr *) &address, sizeof address) == 0;
-  close (fd);
-  return connected;
-}
-
 /*
  * Starts QEMU's NBD server, unless one of ours runs already.  QEMU gets the listening socket as a
  * descriptor: it may be another user, or see other folders.
@@ -154,7 +141,7 @@ start_server (VmaGraph *graph, const char *path, GError **error)
   g_autofree char *name = g_strdup_printf ("%snbd", graph->prefix);
   g_autofree char *temporary = g_strdup_printf ("%s.new", path);
 
-  if (somebody_listens (path))
+  if (vma_socket_answers (path))
     return TRUE;
   unlink (temporary);
   int fd = listen_at (temporary, error);
@@ -216,6 +203,7 @@ vma_graph_export (VmaGraph *graph, char **note)
       = dir != NULL ? vma_run_nbd_socket (dir, vma_qmp_peer (graph->qmp, NULL)) : NULL;
   g_autofree char *escaped = path != NULL ? g_uri_escape_string (path, "/", FALSE) : NULL;
   gboolean works = path != NULL && start_server (graph, path, &error);
+  graph->nbd_socket = works ? g_strdup (path) : NULL;
   for (guint i = 0; works && i < graph->disks->len; i++) {
     g_autofree char *snapshot = vma_graph_name (graph, "snap", i);
     works = export_one (graph, i, &error);

@@ -20,6 +20,7 @@ typedef struct {
   char *prefix;           /* see backup/names.h */
   GPtrArray *disks;       /* VmaDisk */
   guint cbw_timeout;      /* seconds */
+  char *nbd_socket;       /* set by vma_graph_export(); NULL: none */
 } VmaGraph;
 
 char *vma_graph_name (const VmaGraph *graph, const char *role, guint disk);

@@ -162,7 +162,7 @@ take_over (Watch *w, const char *what)
   if (w->nodes || w->paused)
     clean_qemu (w, &error);
   for (guint i = 0; i < w->files->len; i++)
-    unlink (g_ptr_array_index (w->files, i));
+    vma_socket_remove_stale (g_ptr_array_index (w->files, i));
   for (guint i = 0; i < w->folders->len; i++)
     rmdir (g_ptr_array_index (w->folders, i));
   report (w, what, error);
@@ -324,7 +324,7 @@ vma_guard_add_mount (VmaGuard *guard, const char *path, gboolean remove)
 }
 
 void
-vma_guard_add_file (VmaGuard *guard, const char *path)
+vma_guard_add_socket (VmaGuard *guard, const char *path)
 {
   tell_path (guard, 'f', path);
 }

@@ -21,9 +21,9 @@ VmaGuard *vma_guard_start (const char *qmp, const char *id, GError **error);
 /* Starts the heartbeat, a thread. */
 void vma_guard_start_heart (VmaGuard *guard);
 
-/* What there will be to take away: a mount point (with `remove` also the folder), a file. */
+/* What there will be to take away: a mount point (with `remove` also the folder), a socket. */
 void vma_guard_add_mount (VmaGuard *guard, const char *path, gboolean remove);
-void vma_guard_add_file (VmaGuard *guard, const char *path);
+void vma_guard_add_socket (VmaGuard *guard, const char *path);
 /* Something of ours is, or is not any more, in QEMU. */
 void vma_guard_set_nodes (VmaGuard *guard, gboolean there);
 /* The guest is paused by us, for a moment. */

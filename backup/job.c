@@ -365,6 +365,8 @@ begin (VmaJob *job)
     uris = vma_graph_export (&job->graph, &why);
   else
     uris = g_new0 (char *, n_disks (job) + 1);
+  if (job->graph.nbd_socket != NULL)
+    vma_guard_add_socket (job->guard, job->graph.nbd_socket);
   if (why != NULL)
     note (job, "the view waits for the background copy, it cannot read from QEMU: %s", why);
   vma_target_begin (job->target, (const char *const *) uris);
@@ -587,6 +589,8 @@ take_out_of_qemu (VmaJob *job)
   if (!clean && vma_qmp_is_closed (job->graph.qmp)) {
     if (!reconnect (job)) {
       /* Most likely QEMU has ended, and took all of it along. */
+      if (job->graph.nbd_socket != NULL)
+        vma_socket_remove_stale (job->graph.nbd_socket);
       if (access (job->options.qmp, F_OK) == 0)
         note (job, "QEMU cannot be reached; if it runs, it has nodes of this backup (remove them: "
                    "vmabackup clean --qmp %s)",
@@ -640,11 +644,13 @@ run_copies (VmaJob *job, GCancellable *cancellable, GError **error)
     return FALSE;
   job->frozen = TRUE;
   begin (job);
+  if (!start_copies (job, error))
+    return FALSE;
   pthread_mutex_lock (&job->lock);
   job->status = "running";
   pthread_mutex_unlock (&job->lock);
   job->tell (job->tell_data, "BACKUP_STARTED", NULL);
-  return start_copies (job, error) && watch (job, cancellable, error);
+  return watch (job, cancellable, error);
 }
 
 static gboolean
@@ -815,6 +821,7 @@ vma_job_free (VmaJob *job)
   g_clear_pointer (&job->graph.disks, g_ptr_array_unref);
   g_clear_pointer (&job->graph.qmp, vma_qmp_free);
   g_free (job->graph.prefix);
+  g_free (job->graph.nbd_socket);
   g_free (job->error);
   pthread_mutex_destroy (&job->lock);
   g_free (job);

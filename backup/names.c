@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* What fits into a node's name as it stands. */
@@ -144,4 +146,26 @@ char *
 vma_run_nbd_socket (const char *dir, pid_t qemu)
 {
   return g_strdup_printf ("%s/%d.nbd", dir, (int) qemu);
+}
+
+gboolean
+vma_socket_answers (const char *path)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+  if (strlen (path) < sizeof address.sun_path)
+    memcpy (address.sun_path, path, strlen (path));
+  /* EAGAIN: too many others wait already. */
+  gboolean answers = connect (fd, (struct sockaddr *) &address, sizeof address) == 0
+                     || errno == EAGAIN;
+  close (fd);
+  return answers;
+}
+
+void
+vma_socket_remove_stale (const char *path)
+{
+  if (!vma_socket_answers (path))
+    unlink (path);
 }

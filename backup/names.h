@@ -32,3 +32,8 @@ char *vma_names_parent (JsonObject *graph, const char *child, const char *role);
 char *vma_run_dir (GError **error);
 char *vma_run_socket (const char *dir, const char *id);        /* DIR/ID.sock */
 char *vma_run_nbd_socket (const char *dir, pid_t qemu);        /* DIR/PID.nbd */
+
+/* Whether somebody listens at a unix socket. */
+gboolean vma_socket_answers (const char *path);
+/* Removes a socket that nobody answers. */
+void vma_socket_remove_stale (const char *path);
