@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 2 };
@@ -152,6 +153,9 @@ run (const VmaMountOptions *options)
     vma_log ("%s: -o overlay needs one archive, and this is a directory", options->archive);
     return EXIT_USAGE;
   }
+  /* Who wants memory must not wait for pages that we are to write: loop devices stand on us. */
+  if (options->overlay)
+    prctl (PR_SET_IO_FLUSHER, 1, 0, 0, 0); /* as root; others have no loop devices */
   g_autoptr (VmaDirectory) directory = is_directory ? open_directory (options) : NULL;
   g_autoptr (VmaMounted) mounted = is_directory ? NULL : open_archive (options);
   if (directory == NULL && mounted == NULL)

@@ -370,15 +370,15 @@ vma_overlay_next_hole (VmaOverlayDisk *disk, guint64 offset, guint64 *found,
   return next_of (disk, TRUE, offset, found, cancellable, error);
 }
 
-/* Blocks of the archive in [start, stop) that are data, or unreadable. */
+/* Blocks of the archive in [start, stop) that are data, or unreadable.  Never waits for the index. */
 static guint64
-stored_below (VmaOverlayDisk *disk, guint64 start, guint64 stop)
+stored_below (VmaOverlayDisk *disk, guint64 start, guint64 stop, GCancellable *cancelled)
 {
   guint64 blocks = 0;
   VmaSpan span;
 
-  for (guint64 at = start; at < stop && vma_image_span (disk->image, at, &span, NULL, NULL);
-       at = span.end)
+  for (guint64 at = start;
+       at < stop && vma_image_span (disk->image, at, &span, cancelled, NULL); at = span.end)
     if (span.kind != VMA_SPAN_ZERO)
       blocks += (MIN (span.end, stop) - at + VMA_BLOCK_SIZE - 1) / VMA_BLOCK_SIZE;
   return blocks;
@@ -393,11 +393,13 @@ count_hidden (VmaOverlayDisk *disk)
 
   if (count == disk->hidden_at)
     return disk->hidden;
+  g_autoptr (GCancellable) cancelled = g_cancellable_new ();
+  g_cancellable_cancel (cancelled);
   disk->hidden = 0;
   disk->hidden_at = count;
   for (guint64 at = 0; at < disk->size; at = end)
     if (run_at (disk, at, disk->size, &end))
-      disk->hidden += stored_below (disk, at, end);
+      disk->hidden += stored_below (disk, at, end, cancelled);
   return disk->hidden;
 }
 

@@ -84,6 +84,9 @@ same_text "$size" "$(stat -c %s "$part")"
 qemu-io -f raw -c 'write -P 0x77 100k 70k' -c 'write -P 0x78 0 512' "$part" >/dev/null
 qemu-io -f raw -c "read -P 0x77 $((offset + 102400)) 70k" -c "read -P 0x78 $offset 512" \
     -c "write -P 0x79 $((offset + 512)) 1k" "$disk" >/dev/null
+# As QEMU's cache=none and discard=unmap do it.
+qemu-io -t none -d unmap -f raw -c 'write -P 0x66 9M 300k' -c 'discard 9M 100k' -c flush \
+    -c 'read -P 0 9M 100k' -c "read -P 0x66 $((9 * 1024 + 100))k 200k" "$disk" >/dev/null
 qemu-io -f raw -c 'read -P 0x79 512 1k' -c 'read -P 0x78 0 512' "$part" >/dev/null
 if dd if=/dev/zero of="$part" bs=1 count=1 seek="$size" conv=notrunc status=none 2>/dev/null; then
     fail "a partition can be written behind its end"
