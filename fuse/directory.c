@@ -325,7 +325,7 @@ vma_directory_stop (VmaDirectory *directory)
   /* Nobody but us is left who would change this. */
   for (guint i = 0; i < directory->open->len; i++) {
     VmaMember *entry = g_ptr_array_index (directory->open, i);
-    vma_parked_stop (entry->mounted->parked);
+    vma_mounted_stop (entry->mounted);
   }
 }
 

@@ -442,6 +442,15 @@ answer_read (const VmaRequest *request)
 }
 
 static void
+read_image (const VmaRequest *request)
+{
+  VmaRequest reading = *request;
+
+  reading.may_wait = request->mounted->growing;
+  vma_request_submit (&reading, read_is_ready, answer_read);
+}
+
+static void
 serve_read (const VmaRequest *request)
 {
   switch (request->node->kind) {
@@ -458,7 +467,7 @@ serve_read (const VmaRequest *request)
     vma_text_reply_read (request, NULL);
     break;
   case VMA_NODE_IMAGE:
-    vma_request_submit (request, read_is_ready, answer_read);
+    read_image (request);
     break;
   }
 }

@@ -109,7 +109,7 @@ serve (VmaMount *mount, struct fuse_session *session)
   if (mount->directory != NULL)
     vma_directory_stop (mount->directory);
   else
-    vma_parked_stop (mount->mounted->parked);
+    vma_mounted_stop (mount->mounted);
   return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
 }
 

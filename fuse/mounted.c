@@ -47,6 +47,8 @@ mounted_new (const char *path, VmaArchive *archive, const VmaMountOptions *optio
   mounted->archive = archive;
   mounted->errors = vma_read_errors_new ();
   mounted->parked = vma_parked_new (archive);
+  mounted->cancellable = g_cancellable_new ();
+  mounted->growing = options->follow || (place != NULL && place->growing);
   mounted->watched_fd = -1;
   atomic_init (&mounted->last_used, g_get_monotonic_time ());
   if (place != NULL) {
@@ -143,7 +145,7 @@ vma_mounted_open (const char *path, const VmaMountOptions *options, const VmaMou
   mounted->overlay = g_steal_pointer (&overlay);
   mounted->watched_fd = fd;
   mounted->watched = before;
-  if (place != NULL && (place->growing || options->follow)) {
+  if (fd >= 0 && mounted->growing) {
     close (fd); /* of a file that grows nobody can tell */
     mounted->watched_fd = -1;
   }
@@ -162,11 +164,20 @@ vma_mounted_broken (const char *path, const VmaMountOptions *options, const VmaM
 }
 
 void
+vma_mounted_stop (VmaMounted *mounted)
+{
+  g_cancellable_cancel (mounted->cancellable);
+  vma_parked_stop (mounted->parked);
+}
+
+void
 vma_mounted_free (VmaMounted *mounted)
 {
   g_autoptr (GError) error = NULL;
 
+  vma_mounted_stop (mounted);
   vma_parked_free (mounted->parked);
+  g_object_unref (mounted->cancellable);
   if (mounted->overlay != NULL && !vma_overlay_close (mounted->overlay, &error))
     vma_log_error (error);
   g_clear_pointer (&mounted->overlay, vma_overlay_free);

@@ -27,6 +27,8 @@ typedef struct {
   const VmaMountOptions *options;
   char *source;        /* the archive's absolute path: the daemon's directory changes */
   gboolean in_directory;
+  gboolean growing;    /* a read may have to wait though the index knows the place */
+  GCancellable *cancellable; /* ends reads that wait */
   VmaArchive *archive; /* NULL: it cannot be opened, and `failure` says why */
   VmaOverlay *overlay; /* NULL: read-only */
   VmaTree *tree;
@@ -64,6 +66,9 @@ VmaMounted *vma_mounted_open (const char *path, const VmaMountOptions *options,
 /* In the place of an archive that cannot be opened: a tree that says why. */
 VmaMounted *vma_mounted_broken (const char *path, const VmaMountOptions *options,
                                 const VmaMountedPlace *place, const GError *failure);
+
+/* Answers all requests that wait in it with EINTR, now and from now on. */
+void vma_mounted_stop (VmaMounted *mounted);
 
 /* Stops what is under way in it; nobody may use it any more. */
 void vma_mounted_free (VmaMounted *mounted);

@@ -123,7 +123,7 @@ on_interrupt (fuse_req_t req G_GNUC_UNUSED, void *data)
 void
 vma_parked_submit (VmaParked *parked, const VmaRequest *request)
 {
-  if (request->is_ready (request)) {
+  if (!request->may_wait && request->is_ready (request)) {
     request->answer (request);
     return;
   }

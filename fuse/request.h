@@ -30,6 +30,7 @@ struct VmaRequest {
   /* Replies where a mount of a directory is asked for what is not in an archive.  NULL: EINVAL. */
   void (*serve_top) (VmaDirectory *directory, const VmaRequest *request);
   gboolean unopened; /* serve_top also knows it of an archive's directory, without opening it */
+  gboolean may_wait; /* even when it is ready: not to be answered by a FUSE worker */
   gboolean (*is_ready) (const VmaRequest *request);
   void (*answer) (const VmaRequest *request); /* replies */
 };

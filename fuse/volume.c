@@ -57,8 +57,8 @@ vma_volume_pread (VmaMounted *mounted, const VmaNode *node, void *buffer, gsize 
 
   return place.disk != NULL
              ? vma_overlay_pread (place.disk, buffer, (gsize)inside (&place, offset, size),
-                                  place.start + offset, NULL, error)
-             : vma_image_pread (node->image, buffer, size, offset, NULL, error);
+                                  place.start + offset, mounted->cancellable, error)
+             : vma_image_pread (node->image, buffer, size, offset, mounted->cancellable, error);
 }
 
 gboolean
