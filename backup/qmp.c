@@ -40,6 +40,7 @@ G_DEFINE_QUARK (vma-qmp-error-quark, vma_qmp_error)
 
 /* --- what comes in ----------------------------------------------------------------------------- */
 
+/* Takes the message: nobody else has a part of it afterwards but who gets it. */
 static void
 take (VmaQmp *qmp, JsonObject *message)
 {
@@ -51,13 +52,14 @@ take (VmaQmp *qmp, JsonObject *message)
     qmp->major = major > 0 && major < 1000 ? (guint) major : 0;
     qmp->greeted = TRUE;
   } else if (vma_json_string (message, "event") != NULL) {
-    g_queue_push_tail (&qmp->events, json_object_ref (message));
+    g_queue_push_tail (&qmp->events, g_steal_pointer (&message));
     if (qmp->events.length > MAX_EVENTS)
       json_object_unref (g_queue_pop_head (&qmp->events));
   } else if (qmp->waiting_id != 0 && vma_json_int (message, "id", 0) == qmp->waiting_id
              && qmp->reply == NULL)
-    qmp->reply = json_object_ref (message);
+    qmp->reply = g_steal_pointer (&message);
   /* All else is the answer to nobody's question: one that came after its time. */
+  g_clear_pointer (&message, json_object_unref);
   pthread_cond_broadcast (&qmp->changed);
 }
 
@@ -82,7 +84,7 @@ read_all (void *data)
   for (;;) {
     gsize size;
     const char *line = vma_line_reader_next (lines, &size, NULL, &error);
-    g_autoptr (JsonObject) message = line != NULL ? vma_json_parse (line, size, &error) : NULL;
+    JsonObject *message = line != NULL ? vma_json_parse (line, size, &error) : NULL;
     if (message == NULL)
       break;
     take (qmp, message);
