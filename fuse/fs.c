@@ -546,9 +546,29 @@ reply_xattr (fuse_req_t req, const char *value, gsize length, gsize size)
     fuse_reply_buf (req, value, length);
 }
 
+/*
+ * Before each write the kernel asks for the attribute security.capability, unless it may take for granted
+ * that a write clears it (FUSE_CAP_HANDLE_KILLPRIV_V2, which libfuse may be too old for) or that there
+ * are no attributes at all.  It would double what a write takes.
+ */
+static gboolean
+has_xattrs (const VmaMounted *mounted)
+{
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+  (void) mounted;
+  return TRUE;
+#else
+  return mounted->overlay == NULL;
+#endif
+}
+
 static void
 serve_getxattr (const VmaRequest *request)
 {
+  if (!has_xattrs (request->mounted)) {
+    fuse_reply_err (request->req, ENOSYS);
+    return;
+  }
   g_autofree char *value = vma_node_xattr (request->mounted, request->node, request->name);
 
   if (value == NULL)
@@ -578,7 +598,10 @@ serve_listxattr (const VmaRequest *request)
   gsize length;
   const char *names = vma_node_xattr_names (request->node, &length);
 
-  reply_xattr (request->req, names, length, request->size);
+  if (has_xattrs (request->mounted))
+    reply_xattr (request->req, names, length, request->size);
+  else
+    fuse_reply_err (request->req, ENOSYS);
 }
 
 static void
@@ -606,6 +629,9 @@ fs_init (void *data, struct fuse_conn_info *conn)
   conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   conn->want |= conn->capable & FUSE_CAP_EXPORT_SUPPORT;
   conn->max_read = VMA_MAX_READ;
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+  conn->want |= conn->capable & FUSE_CAP_HANDLE_KILLPRIV_V2; /* nothing here is setuid */
+#endif
   /* O_TRUNC comes as a change of size, which is refused; what we hold of times is no sign of change. */
   conn->want &= ~(unsigned) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
   if (mount->mounted != NULL && mount->mounted->overlay != NULL)

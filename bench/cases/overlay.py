@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Writes to an overlay, against the same writes to a raw file on the same disk.
+Writes to an overlay, against the same writes to a raw file on the same disk, and to what does
+the same with QEMU's tools: a qcow2 file over the raw disk, exported through FUSE.
 
 Both begin anew for each run: the raw file as an empty one of the disk's size, so that both
 allocate; "again" is a second time over the same places.  Writes end with one fsync, or have one
@@ -74,12 +75,11 @@ def _measure(path, size, is_mount):
 
 def run(bench):
     size = bench.size // 4
-    names = ("disk.raw", "disk.vma", "empty.raw", "overlay")
-    with bench.files(*names) as (raw, archive, empty, scratch):
+    names = ("disk.raw", "disk.vma", "empty.raw", "overlay", "over.qcow2")
+    with bench.files(*names) as (raw, archive, empty, scratch, qcow2):
         bench.note("making a disk and its archive")
         inputs.random_disk(raw, size)
         inputs.archive_of(raw, archive)
-        os.unlink(raw)
 
         def on_raw():
             with open(empty, "wb") as f:
@@ -95,11 +95,19 @@ def run(bench):
                 os.unlink(scratch)
             return found
 
-        s = interleave({"raw": on_raw, "overlay": on_overlay}, bench.runs,
-                       lambda text: bench.note(f"overlay {text}"))
-    rows, samples = [], {}
-    for kind in s["raw"][0]:
-        of_raw, of_overlay = ([one[kind] for one in s[name]] for name in ("raw", "overlay"))
-        samples[f"raw {kind}"], samples[f"overlay {kind}"] = of_raw, of_overlay
-        rows.append(ratio(f"{kind}: overlay / raw file", of_raw, of_overlay))
+        def on_qcow2():
+            with mounts.qsd_overlay(bench, raw, qcow2) as disk:
+                found = _measure(disk, size, True)
+            os.unlink(qcow2)
+            return found
+
+        subjects = {"raw file": on_raw, "overlay": on_overlay}
+        if bench.has("qemu-storage-daemon", "qemu-img"):
+            subjects["qcow2 through FUSE"] = on_qcow2
+        s = interleave(subjects, bench.runs, lambda text: bench.note(f"overlay {text}"))
+    samples = {f"{name}: {kind}": [one[kind] for one in found]
+               for name, found in s.items() for kind in found[0]}
+    rows = [ratio(f"{kind}: overlay / {peer}", samples[f"{peer}: {kind}"],
+                  samples[f"overlay: {kind}"])
+            for peer in subjects if peer != "overlay" for kind in s[peer][0]]
     return rows, [], samples

@@ -144,6 +144,17 @@ def qsd(bench, raw):
         is_file=True)
 
 
+def qsd_overlay(bench, raw, qcow2):
+    """A new qcow2 file over a raw one, to be written to."""
+    bench.command(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", raw, qcow2])
+    return _served(bench, lambda mnt: [
+        "qemu-storage-daemon",
+        "--blockdev", f"driver=file,node-name=f,filename={qcow2},discard=unmap",
+        "--blockdev", "driver=qcow2,node-name=d,file=f,discard=unmap",
+        "--export", f"fuse,id=e,node-name=d,mountpoint={mnt},writable=on"], "qsd.raw",
+        is_file=True)
+
+
 def nbdfuse(bench, raw):
     return _served(bench, lambda mnt: [
         "nbdfuse", "-r", os.path.join(mnt, "nbd.raw"), "[", "nbdkit", "-r", "file", raw, "]"],
