@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "guest/ext.h"
 
+#include "guest/journal.h"
+#include "vma/bytes.h"
 #include "vma/error.h"
 
 #include <stdarg.h>
@@ -13,6 +15,9 @@ struct VmaExt {
   GCancellable *cancellable;
   ext2_filsys fs;
   GError *failure; /* the image's, of the last read that failed */
+  VmaJournal *journal;   /* read instead of what is in place; NULL: nothing */
+  char *journal_problem;
+  guint block_size;      /* known with the journal */
 };
 
 /* --- the io_manager ---------------------------------------------------------------------------- */
@@ -66,9 +71,9 @@ io_set_blksize (io_channel io, int size)
   return 0;
 }
 
-/* Exactly `size` bytes of the volume. */
+/* Exactly `size` bytes of the volume as it is. */
 static errcode_t
-read_volume (VmaExt *ext, guint64 offset, gsize size, void *buffer)
+read_image (VmaExt *ext, guint64 offset, gsize size, void *buffer)
 {
   g_autoptr (GError) error = NULL;
   const VmaGuestVolume *v = ext->volume;
@@ -83,6 +88,41 @@ read_volume (VmaExt *ext, guint64 offset, gsize size, void *buffer)
   g_clear_error (&ext->failure);
   ext->failure = g_steal_pointer (&error);
   return EXT2_ET_SHORT_READ;
+}
+
+/* Puts a block from the journal where its older self was read to; only the part that was. */
+static errcode_t
+patch_block (VmaExt *ext, guint64 block, guint64 place, gboolean escaped, guint64 offset,
+             gsize size, guint8 *buffer)
+{
+  g_autofree guint8 *newer = g_malloc (ext->block_size);
+  errcode_t code = read_image (ext, place * ext->block_size, ext->block_size, newer);
+
+  if (code != 0)
+    return code;
+  if (escaped)
+    vma_put_be32 (newer, VMA_JOURNAL_MAGIC);
+  guint64 start = block * ext->block_size;
+  guint64 from = MAX (start, offset), to = MIN (start + ext->block_size, offset + size);
+  memcpy (buffer + (from - offset), newer + (from - start), to - from);
+  return 0;
+}
+
+/* The volume as it is once its journal was carried out. */
+static errcode_t
+read_volume (VmaExt *ext, guint64 offset, gsize size, void *buffer)
+{
+  errcode_t code = read_image (ext, offset, size, buffer);
+  guint64 place;
+  gboolean escaped;
+
+  if (code != 0 || ext->journal == NULL || size == 0)
+    return code;
+  guint64 last = (offset + size - 1) / ext->block_size;
+  for (guint64 block = offset / ext->block_size; block <= last && code == 0; block++)
+    if (vma_journal_find (ext->journal, block, &place, &escaped))
+      code = patch_block (ext, block, place, escaped, offset, size, buffer);
+  return code;
 }
 
 /* A negative count is one of bytes. */
@@ -171,6 +211,96 @@ vma_ext_set_error (VmaExt *ext, errcode_t code, GError **error, const char *form
                is_absent ? "no such file or directory" : error_message (code));
 }
 
+static errcode_t
+open_fs (VmaExt *ext)
+{
+  opening = ext;
+  errcode_t code = ext2fs_open ("image", EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES, 0, 0,
+                                &manager, &ext->fs);
+  opening = NULL;
+  if (code != 0)
+    ext->fs = NULL;
+  return code;
+}
+
+/* --- the journal ------------------------------------------------------------------------------- */
+
+/* A VmaJournalPlace. */
+static gboolean
+find_place (gpointer data, guint32 block, guint64 *place)
+{
+  VmaExt *ext = data;
+  int flags;
+  blk64_t found = 0;
+
+  if (ext2fs_bmap2 (ext->fs, ext->fs->super->s_journal_inum, NULL, NULL, 0, block, &flags, &found)
+          != 0
+      || found == 0 || found >= ext2fs_blocks_count (ext->fs->super))
+    return FALSE;
+  *place = found;
+  return TRUE;
+}
+
+/* A VmaJournalRead. */
+static gboolean
+read_journal (gpointer data, guint32 block, guint8 *buffer, GError **error)
+{
+  VmaExt *ext = data;
+  guint64 place;
+
+  if (!find_place (ext, block, &place)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED, "the journal: a block of it has no place");
+    return FALSE;
+  }
+  errcode_t code = read_image (ext, place * ext->block_size, ext->block_size, buffer);
+  if (code != 0)
+    vma_ext_set_error (ext, code, error, "the journal");
+  return code == 0;
+}
+
+/* Loads the journal; what hinders that is kept as the problem. */
+static void
+load_journal (VmaExt *ext)
+{
+  g_autoptr (GError) error = NULL;
+  const struct ext2_super_block *super = ext->fs->super;
+
+  ext->block_size = ext->fs->blocksize;
+  if (super->s_journal_inum == 0)
+    g_set_error (&error, VMA_ERROR, VMA_ERROR_UNSUPPORTED, "the journal: stands on another disk");
+  else
+    ext->journal = vma_journal_load (read_journal, ext, ext->block_size,
+                                     ext2fs_blocks_count (ext->fs->super), &error);
+  if (ext->journal != NULL && !vma_journal_resolve (ext->journal, find_place, ext)) {
+    g_clear_pointer (&ext->journal, vma_journal_free);
+    g_set_error (&error, VMA_ERROR, VMA_ERROR_DAMAGED, "the journal: a block of it has no place");
+  }
+  if (error != NULL)
+    ext->journal_problem = g_strdup (error->message);
+  else
+    ext->journal_problem = g_strdup (vma_journal_problem (ext->journal));
+}
+
+/*
+ * The journal of a file system that was in use is carried out: in memory, by reading blocks from there.
+ * Where that cannot be done the file system is read as it stands.
+ */
+static errcode_t
+carry_out_journal (VmaExt *ext)
+{
+  load_journal (ext);
+  if (ext->journal == NULL || vma_journal_size (ext->journal) == 0)
+    return 0;
+  ext2fs_close_free (&ext->fs);
+  errcode_t code = open_fs (ext);
+  if (code == 0)
+    return 0;
+  g_free (ext->journal_problem);
+  ext->journal_problem = g_strdup_printf ("the journal: %s", error_message (code));
+  g_clear_pointer (&ext->journal, vma_journal_free);
+  return open_fs (ext);
+}
+
 VmaExt *
 vma_ext_open (const VmaGuestVolume *volume, GCancellable *cancellable, GError **error)
 {
@@ -179,13 +309,11 @@ vma_ext_open (const VmaGuestVolume *volume, GCancellable *cancellable, GError **
   initialize_ext2_error_table ();
   ext->volume = volume;
   ext->cancellable = cancellable;
-  opening = ext;
-  errcode_t code = ext2fs_open ("image", EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES, 0, 0,
-                                &manager, &ext->fs);
-  opening = NULL;
+  errcode_t code = open_fs (ext);
+  if (code == 0 && ext2fs_has_feature_journal_needs_recovery (ext->fs->super))
+    code = carry_out_journal (ext);
   if (code == 0)
     return g_steal_pointer (&ext);
-  ext->fs = NULL;
   vma_ext_set_error (ext, code, error, "cannot read the file system");
   return NULL;
 }
@@ -195,6 +323,8 @@ vma_ext_free (VmaExt *ext)
 {
   if (ext->fs != NULL)
     ext2fs_close_free (&ext->fs);
+  g_clear_pointer (&ext->journal, vma_journal_free);
+  g_free (ext->journal_problem);
   g_clear_error (&ext->failure);
   g_free (ext);
 }
@@ -205,10 +335,10 @@ vma_ext_fs (VmaExt *ext)
   return ext->fs;
 }
 
-gboolean
-vma_ext_journal_is_dirty (VmaExt *ext)
+const char *
+vma_ext_journal_problem (VmaExt *ext)
 {
-  return ext2fs_has_feature_journal_needs_recovery (ext->fs->super);
+  return ext->journal_problem;
 }
 
 /* --- the data of a file ------------------------------------------------------------------------ */

@@ -24,8 +24,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaExt, vma_ext_free)
 
 ext2_filsys vma_ext_fs (VmaExt *ext);
 
-/* Whether changes stand in its journal that were not carried out yet. */
-gboolean vma_ext_journal_is_dirty (VmaExt *ext);
+/*
+ * Why the journal of a file system that was in use could not be carried out: then what the guest wrote last
+ * may be missing.  NULL: it was (in memory), or there was nothing to do.
+ */
+const char *vma_ext_journal_problem (VmaExt *ext);
 
 /*
  * An error from what libext2fs returned: "ARCHIVE: DISK/PART: what: reason".  Where the archive could

@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: sanitize
-# ls, cat and cp of a guest that means harm, of a damaged archive, and of a file system in the middle of its
-# life: nothing lands outside the target, what is whole is copied, what is not is told.
+# ls, cat and cp of a guest that means harm, and of a damaged archive: nothing lands outside the target, what is whole is copied, what is not is told.
 
 . "$(dirname "$0")/lib/functions.sh"
 . "$lib/guestdisks.sh"
@@ -130,7 +129,7 @@ same_text 143 "$status"
 "$VMATOOL" cp many.vma:/huge halfway
 same_text 966367641600 "$(stat -c %s halfway/huge)"
 
-# --- a file system in use: its journal is not empty, and that is said
+# --- attributes that only a kernel writes
 if [ "$(id -u)" = 0 ]; then
     truncate -s 40M live.raw
     mkfs.ext4 -q live.raw
@@ -141,12 +140,8 @@ if [ "$(id -u)" = 0 ]; then
         setfattr -n user.key -v value live/file
         touch -d '2001-02-03 04:05:06.789' live/file
         sync live/file
-        cp --sparse=always live.raw frozen.raw
         umount live
         cleanup_commands=()
-        "$VMATOOL" create frozen.vma frozen.raw
-        "$VMATOOL" ls frozen.vma:/ >/dev/null 2>messages
-        grep -qE '^vmatool: note: frozen.vma:disk0/whole: the journal was not carried out' messages
         "$VMATOOL" create clean.vma live.raw
         "$VMATOOL" cp -a clean.vma:/file kept 2>messages
         same_text '' "$(cat messages)"

@@ -184,10 +184,11 @@ find_inside (ToolGuestPath *path, const char *inside, GError **error)
   path->prefix
       = g_strdup_printf ("%s:%s/%s", vma_archive_path (path->archive), disk_name (v), v->name);
   path->path = absolute_path (inside);
-  if (vma_ext_journal_is_dirty (path->ext))
-    tool_error ("note: %s: the journal was not carried out: what the guest wrote last may be "
-                "missing (mount -t vmafs %s DIR -o part=...,overlay carries it out)",
-                path->prefix, vma_archive_path (path->archive));
+  const char *problem = vma_ext_journal_problem (path->ext);
+  if (problem != NULL)
+    tool_error ("note: %s: %s; what the guest wrote last may be missing (mount -t vmafs %s DIR -o "
+                "part=...,overlay may get it)",
+                path->prefix, problem, vma_archive_path (path->archive));
   return TRUE;
 }
 

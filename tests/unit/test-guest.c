@@ -2,6 +2,7 @@
 /*
  * The pure parts of guest/: where to look on a disk, and LVM's metadata, sound and broken.
  */
+#include "guest/journal.h"
 #include "guest/layout.h"
 #include "guest/lvm-text.h"
 #include "guest/lvm.h"
@@ -260,6 +261,113 @@ test_label (void)
   g_assert_false (vma_lvm_find_area (head, sizeof head, &offset, &length));
 }
 
+/* --- the journal ------------------------------------------------------------------------------- */
+
+#define BLOCK 1024u
+
+typedef struct {
+  guint8 blocks[12][BLOCK];
+} Log;
+
+static void
+log_block (Log *log, guint block, guint32 type, guint32 sequence)
+{
+  vma_put_be32 (log->blocks[block], VMA_JOURNAL_MAGIC);
+  vma_put_be32 (log->blocks[block] + 4, type);
+  vma_put_be32 (log->blocks[block] + 8, sequence);
+}
+
+/* Two blocks in transaction 5, and one of them revoked in transaction 6; 7 was not committed. */
+static Log *
+make_log (void)
+{
+  Log *log = g_new0 (Log, 1);
+  const guint32 superblock[] = { BLOCK, 12, 1, 5, 9 };
+
+  log_block (log, 0, 4, 0);
+  for (gsize i = 0; i < G_N_ELEMENTS (superblock); i++)
+    vma_put_be32 (log->blocks[0] + 12 + 4 * i, superblock[i]);
+  vma_put_be32 (log->blocks[0] + 40, 1);
+  log_block (log, 9, 1, 5); /* and around the end: 10, 11, then 1 */
+  vma_put_be32 (log->blocks[9] + 12, 77);
+  vma_put_be32 (log->blocks[9] + 36, 78);
+  vma_put_be16 (log->blocks[9] + 42, 1 | 2 | 8);
+  log_block (log, 1, 2, 5);
+  log_block (log, 2, 5, 6);
+  vma_put_be32 (log->blocks[2] + 12, 20);
+  vma_put_be32 (log->blocks[2] + 16, 77);
+  log_block (log, 3, 2, 6);
+  log_block (log, 4, 1, 7);
+  vma_put_be32 (log->blocks[4] + 12, 79);
+  vma_put_be16 (log->blocks[4] + 18, 2 | 8);
+  return log;
+}
+
+static gboolean
+read_log (gpointer data, guint32 block, guint8 *buffer, GError **error G_GNUC_UNUSED)
+{
+  const Log *log = data;
+
+  g_assert_cmpuint (block, <, 12);
+  memcpy (buffer, log->blocks[block], BLOCK);
+  return TRUE;
+}
+
+static gboolean
+log_place (gpointer data G_GNUC_UNUSED, guint32 block, guint64 *place)
+{
+  *place = 1000 + block;
+  return TRUE;
+}
+
+static void
+test_journal (void)
+{
+  g_autofree Log *log = make_log ();
+  g_autoptr (GError) error = NULL;
+  g_autoptr (VmaJournal) journal = vma_journal_load (read_log, log, BLOCK, 100, &error);
+  gboolean escaped;
+  guint64 place;
+
+  g_assert_no_error (error);
+  g_assert_null (vma_journal_problem (journal));
+  g_assert_true (vma_journal_resolve (journal, log_place, NULL));
+  g_assert_cmpuint (vma_journal_size (journal), ==, 1);
+  g_assert_true (vma_journal_find (journal, 78, &place, &escaped));
+  g_assert_cmpuint (place, ==, 1011);
+  g_assert_true (escaped);
+  g_assert_false (vma_journal_find (journal, 77, &place, &escaped)); /* revoked */
+  g_assert_false (vma_journal_find (journal, 79, &place, &escaped)); /* not committed */
+}
+
+static void
+test_bad_journal (void)
+{
+  static const struct {
+    guint block, offset;
+    guint32 value;
+    gboolean refused;
+  } bad[] = {
+    { 0, 0, 1, TRUE },       { 0, 4, 9, TRUE },   { 0, 12, 4096, TRUE },    { 0, 16, 0, TRUE },
+    { 0, 16, G_MAXUINT32, TRUE }, { 0, 20, 0, TRUE }, { 0, 20, 12, TRUE },  { 0, 28, 12, TRUE },
+    { 0, 40, 0x20, TRUE },   /* fast commits */
+    { 9, 12, 100, FALSE },   /* beyond the end of the file system */
+    { 2, 12, 5000, FALSE },  /* a list longer than its block */
+  };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (bad); i++) {
+    g_autofree Log *log = make_log ();
+    g_autoptr (GError) error = NULL;
+
+    vma_put_be32 (log->blocks[bad[i].block] + bad[i].offset, bad[i].value);
+    g_autoptr (VmaJournal) journal = vma_journal_load (read_log, log, BLOCK, 100, &error);
+    g_assert_cmpint (journal == NULL, ==, bad[i].refused);
+    g_assert_cmpint (error != NULL, ==, bad[i].refused);
+    if (journal != NULL)
+      g_assert_nonnull (vma_journal_problem (journal));
+  }
+}
+
 /* --- windows ----------------------------------------------------------------------------------- */
 
 /* Read, searched and asked in any place, a window is the stretch of the disk that it stands for. */
@@ -311,6 +419,8 @@ main (int argc, char **argv)
   g_test_add_func ("/guest/lvm/bad-text", test_bad_text);
   g_test_add_func ("/guest/lvm/area", test_area);
   g_test_add_func ("/guest/lvm/label", test_label);
+  g_test_add_func ("/guest/journal", test_journal);
+  g_test_add_func ("/guest/journal/bad", test_bad_journal);
   g_test_add_func ("/guest/window", test_window);
   return g_test_run ();
 }
