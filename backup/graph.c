@@ -83,9 +83,8 @@ vma_graph_insert (VmaGraph *graph, guint index, const char *bitmap, GError **err
                          error);
 }
 
-gboolean
-vma_graph_start_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap,
-                      guint64 speed, GError **error)
+JsonNode *
+vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap, guint64 speed)
 {
   g_autofree char *job = vma_graph_name (graph, "job", disk);
   g_autofree char *snapshot = vma_graph_name (graph, "snap", disk);
@@ -105,7 +104,13 @@ vma_graph_start_copy (VmaGraph *graph, guint disk, const char *sync, const char 
     json_object_set_int_member (limits, "max-workers", MAX_WORKERS);
     json_object_set_object_member (json_node_get_object (arguments), "x-perf", limits);
   }
-  return vma_qmp_run (graph->qmp, "blockdev-backup", arguments, error);
+  return vma_json_make ("type:s", "blockdev-backup", "data:o", arguments, NULL);
+}
+
+gboolean
+vma_graph_start_copies (VmaGraph *graph, JsonNode *copies, GError **error)
+{
+  return vma_qmp_run (graph->qmp, "transaction", vma_json_make ("actions:o", copies, NULL), error);
 }
 
 /* --- reads through to QEMU --------------------------------------------------------------------- */

@@ -42,9 +42,15 @@ gboolean vma_graph_insert (VmaGraph *graph, guint disk, const char *bitmap, GErr
 gboolean vma_graph_switch (VmaQmp *qmp, const char *qdev, const char *parent, const char *node,
                            GError **error);
 
-/* Starts the background copy.  `sync` full, top, or NULL: what `bitmap` of the snapshot has. */
-gboolean vma_graph_start_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap,
-                               guint64 speed, GError **error);
+/* A background copy.  `sync` full, top, or, if there is one, what `bitmap` of the snapshot has. */
+JsonNode *vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap,
+                          guint64 speed);
+/*
+ * Starts all of them, at once: QEMU waits for every request to end before it starts one, and with it
+ * the guest, and requests of a copy that runs already end only when the archive takes them.  `copies`, an
+ * array, is taken.
+ */
+gboolean vma_graph_start_copies (VmaGraph *graph, JsonNode *copies, GError **error);
 
 /*
  * Exports all snapshots, read-only: their URIs, NULL where it could not be done (*note says why; the

@@ -11,14 +11,18 @@
 #include "vma/error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
 #define OPEN_SECONDS 10
 #define RECONNECT_SECONDS 10
+#define MAX_REQUEST_SECONDS 20
+#define ENDING_MS 1000
 #define TICK_MS 200
 #define NO_SPEED G_MAXUINT64
 
@@ -42,6 +46,7 @@ struct VmaJob {
   VmaMemory *memory;
   gboolean nodes_there;
   gboolean frozen; /* there is a point in time */
+  int qemu;        /* pidfd of QEMU's process, or -1 */
 
   _Atomic guint64 new_speed; /* NO_SPEED: none */
 
@@ -148,8 +153,10 @@ prepare (VmaJob *job, GError **error)
   VmaGraph *graph = &job->graph;
 
   graph->qmp = vma_qmp_open (o->qmp, "QEMU", OPEN_SECONDS, error);
-  if (graph->qmp == NULL
-      || !vma_features_check (graph->qmp, o->bitmap != NULL, &graph->features, error))
+  if (graph->qmp == NULL)
+    return FALSE;
+  job->qemu = (int) syscall (SYS_pidfd_open, vma_qmp_peer (graph->qmp, NULL), 0);
+  if (!vma_features_check (graph->qmp, o->bitmap != NULL, &graph->features, error))
     return FALSE;
   g_autoptr (GPtrArray) disks
       = vma_disks_find (graph->qmp, &graph->features, o->devices, o->exclude, error);
@@ -192,6 +199,8 @@ new_target (VmaJob *job, uid_t qemu_user, GError **error)
     .view = o->mount != NULL,
     .delta = o->delta || o->sync == VMA_SYNC_TOP,
     .changed_only = changed_only,
+    /* A hook write that is held up holds up all of QEMU when the next background copy starts. */
+    .request_timeout = MIN (o->cbw_timeout, MAX_REQUEST_SECONDS),
     .allow_other = qemu_user != geteuid () && qemu_user != 0 && qemu_user != (uid_t) -1,
     .owner = qemu_user,
     .failed = on_target_failed,
@@ -287,6 +296,15 @@ is_running (VmaJob *job, gboolean *running, GError **error)
   return status != NULL;
 }
 
+/* Whether that is sure; one that is just ending is given so long. */
+static gboolean
+qemu_has_ended (VmaJob *job, int milliseconds)
+{
+  struct pollfd end = { job->qemu, POLLIN, 0 }; /* no descriptor: only the wait */
+
+  return poll (&end, 1, milliseconds) == 1 && end.revents == POLLIN;
+}
+
 /* The connection was lost at a bad moment. */
 static gboolean
 reconnect (VmaJob *job)
@@ -305,8 +323,7 @@ reconnect (VmaJob *job)
       return TRUE;
     }
     /* Nobody listens: QEMU has gone, unless it is just busy. */
-    g_usleep (200 * 1000);
-  } while (g_get_monotonic_time () < until
+  } while (!qemu_has_ended (job, 200) && g_get_monotonic_time () < until
            && (error->code != VMA_QMP_CONNECT || access (job->options.qmp, F_OK) == 0));
   return FALSE;
 }
@@ -379,18 +396,20 @@ start_copies (VmaJob *job, GError **error)
 
   if (job->options.sync == VMA_SYNC_NONE)
     return TRUE;
+  g_autoptr (JsonNode) copies = vma_json_list (NULL, NULL);
   for (guint i = 0; i < n_disks (job); i++) {
-    gboolean started
-        = vma_graph_add_file (&job->graph, "raw", i, vma_target_raw_path (job->target, i), error)
-          && vma_graph_start_copy (&job->graph, i, sync,
-                                   job->states[i].old != NULL ? VMA_BITMAP_OF_SNAPSHOT : NULL,
-                                   job->speed, error);
-    if (!started) {
+    const char *bitmap = job->states[i].old != NULL ? VMA_BITMAP_OF_SNAPSHOT : NULL;
+    if (!vma_graph_add_file (&job->graph, "raw", i, vma_target_raw_path (job->target, i), error)) {
       g_prefix_error (error, "%s: ", disk_at (job, i)->name);
       return FALSE;
     }
-    job->states[i].copying = TRUE;
+    json_array_add_element (json_node_get_array (copies),
+                            vma_graph_copy (&job->graph, i, sync, bitmap, job->speed));
   }
+  if (!vma_graph_start_copies (&job->graph, g_steal_pointer (&copies), error))
+    return FALSE;
+  for (guint i = 0; i < n_disks (job); i++)
+    job->states[i].copying = TRUE;
   return TRUE;
 }
 
@@ -543,7 +562,8 @@ tick (VmaJob *job, gboolean *look, GCancellable *cancellable, GError **error)
     return take_event (job, event, look, error);
   if (vma_qmp_is_closed (job->graph.qmp)) {
     if (!reconnect (job))
-      return vma_fail (error, VMA_ERROR_IO, "QEMU has ended, or its monitor is gone");
+      return vma_fail (error, VMA_ERROR_IO,
+                       qemu_has_ended (job, ENDING_MS) ? "QEMU has ended" : "QEMU's monitor is gone");
     note (job, "connected to QEMU again");
     *look = TRUE;
   }
@@ -588,10 +608,9 @@ take_out_of_qemu (VmaJob *job)
   gboolean clean = vma_clean (job->graph.qmp, job->graph.prefix, FALSE, NULL, &error);
   if (!clean && vma_qmp_is_closed (job->graph.qmp)) {
     if (!reconnect (job)) {
-      /* Most likely QEMU has ended, and took all of it along. */
       if (job->graph.nbd_socket != NULL)
         vma_socket_remove_stale (job->graph.nbd_socket);
-      if (access (job->options.qmp, F_OK) == 0)
+      if (!qemu_has_ended (job, ENDING_MS)) /* else it took all of it along */
         note (job, "QEMU cannot be reached; if it runs, it has nodes of this backup (remove them: "
                    "vmabackup clean --qmp %s)",
               job->options.qmp);
@@ -798,6 +817,7 @@ vma_job_new (const VmaJobOptions *options, VmaGuard *guard, VmaJobTell tell, gpo
   job->tell_data = data;
   job->status = "starting";
   job->speed = options->speed;
+  job->qemu = -1;
   job->new_speed = NO_SPEED;
   job->graph.prefix = vma_node_prefix (options->id);
   job->graph.cbw_timeout = options->cbw_timeout;
@@ -820,6 +840,8 @@ vma_job_free (VmaJob *job)
   g_free (job->states);
   g_clear_pointer (&job->graph.disks, g_ptr_array_unref);
   g_clear_pointer (&job->graph.qmp, vma_qmp_free);
+  if (job->qemu >= 0)
+    close (job->qemu);
   g_free (job->graph.prefix);
   g_free (job->graph.nbd_socket);
   g_free (job->error);
