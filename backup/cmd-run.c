@@ -39,7 +39,7 @@ typedef struct {
   VmaJobOptions job;
   GArray *configs; /* VmaTargetConfig */
   char **devices, **exclude;
-  char *id, *scratch, *run_dir;
+  char *id, *scratch, *run_dir, *shown_output, *shown_mount;
   gboolean as_json;
 
   VmaJob *running;
@@ -72,6 +72,13 @@ parse_sync (const char *text, VmaSync *sync, GError **error)
   return vma_fail (error, VMA_ERROR_INVALID, "--sync is full, top or none, not '%s'", text);
 }
 
+static gboolean
+is_file (const char *output)
+{
+  return output != NULL && strcmp (output, "-") != 0 && !g_str_has_prefix (output, "fd:")
+         && !g_str_has_prefix (output, "exec:");
+}
+
 /* A size makes a file next to the archive; else it is the file's name. */
 static gboolean
 parse_scratch (Run *run, const Arguments *a, GError **error)
@@ -88,12 +95,10 @@ parse_scratch (Run *run, const Arguments *a, GError **error)
     return TRUE;
   guint64 size;
   if (tool_parse_size (a->scratch, &size)) {
-    gboolean is_file = run->output != NULL && strcmp (run->output, "-") != 0
-                       && !g_str_has_prefix (run->output, "fd:")
-                       && !g_str_has_prefix (run->output, "exec:");
     job->scratch_size = size;
-    run->scratch = is_file ? g_strconcat (run->output, ".scratch", NULL)
-                           : g_strdup_printf ("/var/tmp/vmabackup-%s.scratch", run->id);
+    run->scratch = is_file (run->output)
+                       ? g_strconcat (run->output, ".scratch", NULL)
+                       : g_strdup_printf ("/var/tmp/vmabackup-%s.scratch", run->id);
   } else
     run->scratch = g_strdup (a->scratch);
   job->scratch = run->scratch;
@@ -146,6 +151,11 @@ parse (Run *run, const Arguments *a, GError **error)
   job->id = run->id;
   job->qmp = a->qmp;
   job->output = run->output;
+  run->shown_output = is_file (run->output) ? g_canonicalize_filename (run->output, NULL)
+                                            : g_strdup (run->output);
+  run->shown_mount = a->mount != NULL ? g_canonicalize_filename (a->mount, NULL) : NULL;
+  job->shown_output = run->shown_output;
+  job->shown_mount = run->shown_mount;
   job->compression = writer.compression;
   job->devices = (const char *const *) run->devices;
   job->exclude = (const char *const *) run->exclude;
@@ -347,6 +357,8 @@ clear_run (Run *run)
   g_free (run->id);
   g_free (run->scratch);
   g_free (run->run_dir);
+  g_free (run->shown_output);
+  g_free (run->shown_mount);
 }
 
 static void

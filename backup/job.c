@@ -513,6 +513,29 @@ apply_speed (VmaJob *job, GError **error)
   return TRUE;
 }
 
+/*
+ * Another QEMU may write to the images from the moment on when the guest is there, and no filter of
+ * ours sees it.
+ */
+static gboolean
+check_not_migrated (VmaJob *job, GError **error)
+{
+  const char *state;
+
+  if (!job->graph.features.has_devices)
+    return TRUE;
+  do {
+    g_autoptr (JsonNode) status
+        = vma_qmp_execute (job->graph.qmp, "query-status", NULL, VMA_QMP_SECONDS, NULL);
+    state = g_intern_string (vma_json_string (vma_json_node_object (status), "status"));
+    if (g_strcmp0 (state, "finish-migrate") == 0)
+      g_usleep (TICK_MS * 1000); /* it may still come to nothing */
+  } while (g_strcmp0 (state, "finish-migrate") == 0);
+  if (g_strcmp0 (state, "postmigrate") == 0)
+    return vma_fail (error, VMA_ERROR_IO, "the guest was migrated away");
+  return TRUE;
+}
+
 /* An event of QEMU: whether the copies are to be looked at now. */
 static gboolean
 take_event (VmaJob *job, JsonObject *event, gboolean *look, GError **error)
@@ -525,9 +548,8 @@ take_event (VmaJob *job, JsonObject *event, gboolean *look, GError **error)
     *look = TRUE;
   else if (strcmp (name, "SHUTDOWN") == 0 && job->options.sync != VMA_SYNC_NONE)
     note (job, "the guest shuts down; the backup goes on as long as QEMU runs");
-  else if (strcmp (name, "MIGRATION") == 0 && job->memory == NULL
-           && g_strcmp0 (vma_json_string (data, "status"), "completed") == 0)
-    return vma_fail (error, VMA_ERROR_IO, "the guest was migrated away");
+  else if (strcmp (name, "STOP") == 0)
+    return check_not_migrated (job, error);
   return TRUE;
 }
 
@@ -571,6 +593,13 @@ tick (VmaJob *job, gboolean *look, GCancellable *cancellable, GError **error)
 }
 
 static gboolean
+look_at_qemu (VmaJob *job, GError **error)
+{
+  return (job->options.sync == VMA_SYNC_NONE || look_at_copies (job, error))
+         && check_not_migrated (job, error);
+}
+
+static gboolean
 watch (VmaJob *job, GCancellable *cancellable, GError **error)
 {
   gint64 next_look = 0;
@@ -580,9 +609,9 @@ watch (VmaJob *job, GCancellable *cancellable, GError **error)
     if (!tick (job, &look, cancellable, error))
       return FALSE;
     gint64 now = g_get_monotonic_time ();
-    if (job->options.sync != VMA_SYNC_NONE && (look || now >= next_look)) {
+    if (look || now >= next_look) {
       g_autoptr (GError) why = NULL;
-      if (!look_at_copies (job, &why) && !vma_qmp_is_closed (job->graph.qmp)) {
+      if (!look_at_qemu (job, &why) && !vma_qmp_is_closed (job->graph.qmp)) {
         g_propagate_error (error, g_steal_pointer (&why));
         return FALSE;
       }
@@ -590,8 +619,9 @@ watch (VmaJob *job, GCancellable *cancellable, GError **error)
     }
     job->tell (job->tell_data, "BACKUP_PROGRESS", NULL);
   }
-  return job->memory == NULL
-         || vma_memory_wait (job->memory, cancellable, job->target, error);
+  return check_not_migrated (job, error)
+         && (job->memory == NULL
+             || vma_memory_wait (job->memory, cancellable, job->target, error));
 }
 
 /* --- the end ----------------------------------------------------------------------------------- */
@@ -792,7 +822,7 @@ vma_job_describe (VmaJob *job)
   }
   JsonNode *node = vma_json_make (
       "id:s", job->options.id, "uuid:s", uuid, "status:s", job->status, "error:s", job->error,
-      "target:s", job->options.output, "total:i", (gint64) sum.total, "transferred:i",
+      "target:s", job->options.shown_output, "total:i", (gint64) sum.total, "transferred:i",
       (gint64) sum.transferred, "zero:i", (gint64) sum.zero, "speed:i", (gint64) job->speed,
       "start-time:i", job->start_ns, "end-time:i", job->end_ns, "pause-ns:i", job->pause_ns,
       "devices:o", devices, NULL);
@@ -800,7 +830,7 @@ vma_job_describe (VmaJob *job)
     json_object_set_int_member (json_node_get_object (node), "scratch",
                                 (gint64) vma_target_scratch_bytes (job->target));
   if (job->options.mount != NULL)
-    json_object_set_string_member (json_node_get_object (node), "mount", job->options.mount);
+    json_object_set_string_member (json_node_get_object (node), "mount", job->options.shown_mount);
   return node;
 }
 

@@ -26,6 +26,7 @@ typedef enum {
 typedef struct {
   const char *id, *qmp;
   const char *output; /* as in writer/output.h */
+  const char *shown_output, *shown_mount; /* for people and programs elsewhere */
   VmaCompression compression;
   const VmaTargetConfig *configs;
   guint n_configs;

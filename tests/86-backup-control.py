@@ -341,6 +341,19 @@ def test_incremental():
         is_clean(guest)
 
 
+def test_migrated_away():
+    """The images belong to another QEMU then: what is read of them counts no more."""
+    with Guest(two_disks(), boot=False) as guest:
+        with started(guest, guest.path("a.vma")) as process:
+            guest.qmp.execute("migrate", {"uri": "exec:cat >/dev/null"})
+            wait_for(lambda: guest.qmp.execute("query-migrate").get("status") == "completed", 60,
+                     "the guest migrates")
+            ended(process, 1, "the guest was migrated away")
+        is_clean(guest, running=False)
+        check(not os.path.exists(guest.path("a.vma")), "there is an archive")
+        guest.qmp.execute("cont")
+
+
 def test_second_backup():
     with Guest(two_disks(), boot=False) as guest:
         first = truth_of(guest)
