@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "backup/base.h"
 
+#include "image/delta.h"
 #include "image/image.h"
 #include "vma/error.h"
 
@@ -49,11 +50,17 @@ vma_base_new (const char *path, const char *const *names, const guint64 *sizes,
               const gboolean *wanted, guint n_disks, GError **error)
 {
   VmaBase *base = g_new0 (VmaBase, 1);
+  guint8 uuid[VMA_UUID_SIZE];
 
   base->n_disks = n_disks;
   base->images = g_new0 (VmaImage *, n_disks + 1);
   base->archive = vma_archive_open (path, NULL, error);
   gboolean ok = base->archive != NULL;
+  if (ok && vma_delta_base_uuid (vma_archive_header (base->archive), uuid)) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "%s: is a delta itself, and no base (vmatool repack --base makes it whole)", path);
+    ok = FALSE;
+  }
   for (guint i = 0; ok && i < n_disks; i++)
     if (wanted == NULL || wanted[i]) {
       base->images[i] = find_image (base->archive, names[i], sizes[i], error);

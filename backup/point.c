@@ -10,8 +10,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define PIECE 512u
-#define PIECES (VMA_CLUSTER_SIZE / PIECE)
 /* QEMU brings whole clusters, which only the kernel may split: so many at a time are never honest.
  */
 #define MAX_INCOMPLETE 4096u
@@ -19,8 +17,8 @@
 /* A cluster being put together. */
 typedef struct {
   guint64 cluster; /* the key */
-  guint8 have[PIECES / 8 + 1];
-  guint n_have;
+  guint n_have;    /* bytes, and */
+  guint8 have[VMA_CLUSTER_SIZE / 8 + 1]; /* which */
   guint8 data[VMA_CLUSTER_SIZE];
 } Incomplete;
 
@@ -224,71 +222,54 @@ store_or_fail (VmaPoint *point, guint id, gboolean hurry, guint64 cluster, guint
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
-static gboolean
-lies_in (gpointer key G_GNUC_UNUSED, gpointer value, gpointer data)
+/* The first of [cluster, end) of which some pieces are there; `end` where there is none. */
+static guint64
+next_incomplete (Disk *disk, guint64 cluster, guint64 end)
 {
-  const guint64 *range = data;
-  const Incomplete *incomplete = value;
+  GHashTableIter iter;
+  gpointer value;
 
-  return incomplete->cluster >= range[0] && incomplete->cluster < range[1];
+  /* There are few, if any. */
+  g_hash_table_iter_init (&iter, disk->incomplete);
+  while (g_hash_table_iter_next (&iter, NULL, &value)) {
+    const Incomplete *incomplete = value;
+    if (incomplete->cluster >= cluster && incomplete->cluster < end)
+      end = incomplete->cluster;
+  }
+  return end;
 }
 
-/* Takes the first clusters of [*cluster, end) that are open; how many.  The caller holds the lock.
+/*
+ * Takes the first clusters of [*cluster, end) that are open, and how many.  Stops at one that is incomplete:
+ * its pieces came first.  The caller holds the lock.
  */
 static guint64
 take (Disk *disk, guint64 *cluster, guint64 end)
 {
-  guint64 first = *cluster + vma_bits_find (disk->taken, *cluster, end - *cluster, FALSE);
-  guint64 n = vma_bits_find (disk->taken, first, end - first, TRUE);
-  guint64 range[] = { first, first + n };
-
-  *cluster = first;
-  vma_bits_set (disk->taken, first, n);
+  if (g_hash_table_size (disk->incomplete) > 0)
+    end = next_incomplete (disk, *cluster, end);
+  *cluster += vma_bits_find (disk->taken, *cluster, end - *cluster, FALSE);
+  guint64 n = vma_bits_find (disk->taken, *cluster, end - *cluster, TRUE);
+  vma_bits_set (disk->taken, *cluster, n);
   disk->n_taken += n;
-  /* Their pieces are the same data. */
-  if (n > 0 && g_hash_table_size (disk->incomplete) > 0)
-    g_hash_table_foreach_remove (disk->incomplete, lies_in, range);
   return n;
-}
-
-/* Whole clusters [cluster, end). */
-static void
-write_whole (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint64 end,
-             const guint8 *data)
-{
-  Disk *disk = &point->disks[id];
-
-  for (guint64 at = cluster; at < end;) {
-    guint64 n;
-    {
-      VMA_LOCK (&disk->lock);
-      if (disk->sealed)
-        return;
-      n = take (disk, &at, end);
-    }
-    if (n == 0)
-      return;
-    store_or_fail (point, id, hook, at, n,
-                   data != NULL ? data + (at - cluster) * VMA_CLUSTER_SIZE : NULL);
-    at += n;
-  }
 }
 
 /* Adds a piece's bytes where none are yet.  The caller holds the lock. */
 static void
 add_piece (Incomplete *incomplete, guint at, guint end, const guint8 *data)
 {
-  for (guint piece = at / PIECE; piece * PIECE < end; piece++) {
-    guint start = piece * PIECE, size = MIN (PIECE, end - start);
+  for (guint to = at; to < end;) {
+    to += (guint) vma_bits_find (incomplete->have, to, end - to, FALSE);
+    guint n = (guint) vma_bits_find (incomplete->have, to, end - to, TRUE);
 
-    if (vma_bits_get (incomplete->have, piece))
-      continue;
     if (data != NULL)
-      memcpy (incomplete->data + start, data + (start - at), size);
+      memcpy (incomplete->data + to, data + (to - at), n);
     else
-      memset (incomplete->data + start, 0, size);
-    vma_bits_set (incomplete->have, piece, 1);
-    incomplete->n_have++;
+      memset (incomplete->data + to, 0, n);
+    vma_bits_set (incomplete->have, to, n);
+    incomplete->n_have += n;
+    to += n;
   }
 }
 
@@ -317,9 +298,8 @@ write_piece (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint at
       }
     }
     if (incomplete != NULL) {
-      guint all = (guint) ((bytes_in (disk, cluster, 1) + PIECE - 1) / PIECE);
       add_piece (incomplete, at, end, data);
-      complete = incomplete->n_have == all;
+      complete = incomplete->n_have == bytes_in (disk, cluster, 1);
     }
     if (complete) {
       g_hash_table_steal (disk->incomplete, &cluster);
@@ -336,6 +316,32 @@ write_piece (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint at
   g_free (incomplete);
 }
 
+/* Whole clusters [cluster, end). */
+static void
+write_whole (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint64 end,
+             const guint8 *data)
+{
+  Disk *disk = &point->disks[id];
+
+  for (guint64 at = cluster; at < end;) {
+    guint64 n;
+    {
+      VMA_LOCK (&disk->lock);
+      if (disk->sealed)
+        return;
+      n = take (disk, &at, end);
+    }
+    const guint8 *from = data != NULL ? data + (at - cluster) * VMA_CLUSTER_SIZE : NULL;
+    if (n > 0)
+      store_or_fail (point, id, hook, at, n, from);
+    else if (at < end) {
+      n = 1;
+      write_piece (point, id, hook, at, 0, (guint) bytes_in (disk, at, 1), from);
+    }
+    at += n;
+  }
+}
+
 void
 vma_point_write (VmaPoint *point, guint id, gboolean hook, guint64 offset, const guint8 *data,
                  guint64 size)
@@ -349,10 +355,6 @@ vma_point_write (VmaPoint *point, guint id, gboolean hook, guint64 offset, const
     return;
   }
   guint64 end = offset + size;
-  if (offset % PIECE != 0 || (end % PIECE != 0 && end != disk->size)) {
-    fail_request (point, id, offset, size, "no multiple of 512 bytes");
-    return;
-  }
   for (guint64 at = offset; at < end;) {
     guint64 cluster = at / VMA_CLUSTER_SIZE, start = cluster * VMA_CLUSTER_SIZE;
     guint64 whole_end = end == disk->size ? disk->clusters : end / VMA_CLUSTER_SIZE;
@@ -379,6 +381,7 @@ vma_point_seal (VmaPoint *point)
 
     VMA_LOCK (&disk->lock);
     disk->sealed = TRUE;
+    g_hash_table_remove_all (disk->incomplete); /* nobody brings the rest */
     disk->waiters++;
     while (disk->n_collected < disk->n_taken && !atomic_load (&point->has_failed))
       pthread_cond_wait (&disk->changed, &disk->lock);
@@ -471,9 +474,12 @@ vma_point_overlay (VmaPoint *point, guint id, guint64 cluster, guint8 *buffer)
 
   VMA_LOCK (&disk->lock);
   const Incomplete *incomplete = g_hash_table_lookup (disk->incomplete, &cluster);
-  for (guint piece = 0; incomplete != NULL && piece < PIECES; piece++)
-    if (vma_bits_get (incomplete->have, piece))
-      memcpy (buffer + piece * PIECE, incomplete->data + piece * PIECE, PIECE);
+  for (guint at = 0; incomplete != NULL && at < VMA_CLUSTER_SIZE;) {
+    at += (guint) vma_bits_find (incomplete->have, at, VMA_CLUSTER_SIZE - at, TRUE);
+    guint n = (guint) vma_bits_find (incomplete->have, at, VMA_CLUSTER_SIZE - at, FALSE);
+    memcpy (buffer + at, incomplete->data + at, n);
+    at += n;
+  }
 }
 
 guint64

@@ -4,15 +4,16 @@
  * put together from pieces.
  *
  * QEMU delivers a disk by two ways at once, and both deliver the same point in time.  So the first
- * write of a place wins, and all that comes later is dropped; and the pieces of one cluster may
- * come by either way. Pieces are multiples of 512 bytes.  Whole clusters go to the sink.
+ * write of a place wins, and all that comes later is dropped; and the pieces of one cluster may come by
+ * either way.  They may have any size: the kernel cuts a request where a page of its sender's memory
+ * ends.  Whole clusters go to the sink.
  *
  * A cluster is open, then taken (a thread brings it to the sink), then collected.
  *
  * Never an error for who delivers: what goes wrong makes the point fail, once, and from then on all
  * is dropped.  A point that has failed still gives what it has collected.
  *
- * Owns the map and the pieces; the sink is the caller's.  Memory: 3 bits a cluster, 64 KiB for each
+ * Owns the map and the pieces; the sink is the caller's.  Memory: 3 bits a cluster, 72 KiB for each
  * cluster in pieces.
  *
  * Locking: any function but free from any thread.  A lock a disk, never held while the sink works.

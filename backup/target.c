@@ -6,6 +6,7 @@
 #include "backup/point.h"
 #include "backup/sink.h"
 #include "backup/view.h"
+#include "image/delta.h"
 #include "vma/build.h"
 #include "vma/error.h"
 
@@ -16,9 +17,6 @@
 #include <uuid/uuid.h>
 
 #define DEFAULT_TIMEOUT 20
-
-/* In a delta: the uuid of its base. */
-#define VMA_BASE_CONFIG "vma-base.uuid"
 
 struct VmaTarget {
   guint n_disks;
@@ -77,11 +75,9 @@ make_header (VmaTarget *target, const VmaTargetOptions *options, GError **error)
 static gboolean
 add_base_uuid (VmaTarget *target, GError **error)
 {
-  char text[UUID_STR_LEN + 1];
+  g_autofree char *text = vma_delta_text (vma_base_uuid (target->base));
 
-  uuid_unparse_lower (vma_base_uuid (target->base), text);
-  g_strlcat (text, "\n", sizeof text);
-  return vma_writer_add_config (target->writer, VMA_BASE_CONFIG, (const guint8 *) text,
+  return vma_writer_add_config (target->writer, VMA_DELTA_CONFIG, (const guint8 *) text,
                                 strlen (text), error);
 }
 

@@ -149,6 +149,10 @@ run (const VmaMountOptions *options)
 
   g_autoptr (VmaDaemon) daemon = vma_daemon_start (!options->foreground, options->ready_fd);
   gboolean is_directory = g_file_test (options->archive, G_FILE_TEST_IS_DIR);
+  if (is_directory && options->base != NULL) {
+    vma_log ("%s: -o base needs one archive, and this is a directory", options->archive);
+    return EXIT_USAGE;
+  }
   if (is_directory && options->overlay) {
     vma_log ("%s: -o overlay needs one archive, and this is a directory", options->archive);
     return EXIT_USAGE;

@@ -4,11 +4,13 @@
 #include "fuse/file-id.h"
 #include "fuse/log.h"
 #include "fuse/parked.h"
+#include "image/delta.h"
 #include "vma/error.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+#include <uuid/uuid.h>
 
 /* Many archives may be open in a mount of a directory: the part of the cache that each gets. */
 #define CACHE_SHARE   8
@@ -65,12 +67,30 @@ mounted_new (const char *path, VmaArchive *archive, const VmaMountOptions *optio
   return mounted;
 }
 
+/* A delta by itself has gaps, which would come up as damage. */
+static gboolean
+is_delta (VmaArchive *archive, GError **error)
+{
+  guint8 uuid[VMA_UUID_SIZE];
+  char text[UUID_STR_LEN];
+
+  if (!vma_delta_base_uuid (vma_archive_header (archive), uuid))
+    return FALSE;
+  uuid_unparse_lower (uuid, text);
+  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+               "%s: has only what changed since the archive with the uuid %s (mount with "
+               "-o base=ARCHIVE)",
+               vma_archive_path (archive), text);
+  return TRUE;
+}
+
 static VmaArchive *
 open_archive (const char *path, const VmaMountOptions *options, const VmaMountedPlace *place,
               GError **error)
 {
   VmaArchiveOptions archive_options = {
     .salvage = options->salvage,
+    .base = options->base,
     .cache_dir = options->cache_dir,
     .cache_size = options->cache_size,
     .memory_limit = options->memory_limit,
@@ -86,6 +106,8 @@ open_archive (const char *path, const VmaMountOptions *options, const VmaMounted
   }
   g_autoptr (VmaArchive) archive = vma_archive_open (path, &archive_options, error);
   if (archive == NULL)
+    return NULL;
+  if (options->base == NULL && !options->salvage && is_delta (archive, error))
     return NULL;
   if (vma_source_is_sequential (vma_archive_source (archive))) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,

@@ -107,6 +107,18 @@ set_index_cache (VmaMountOptions *options, const char *value, GError **error G_G
 }
 
 static gboolean
+set_base (VmaMountOptions *options, const char *value, GError **error)
+{
+  if (*value == '\0') {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "the name of an archive is missing");
+    return FALSE;
+  }
+  g_free (options->base);
+  options->base = g_canonicalize_filename (value, NULL);
+  return TRUE;
+}
+
+static gboolean
 set_salvage (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
   options->salvage = TRUE;
@@ -203,6 +215,7 @@ static const MountOption our_options[] = {
   { "ready_fd=", set_ready_fd },
   { "readahead=", set_readahead },
   { "index_cache=", set_index_cache },
+  { "base=", set_base },
   { "salvage", set_salvage },
   { "direct_io", set_direct_io },
   { "wait", set_wait },
@@ -295,6 +308,9 @@ check_overlay (VmaMountOptions *options, GError **error)
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
                  "-o overlay=FILE needs an archive that is complete, and -o follow is for others "
                  "(-o overlay makes a temporary file)");
+  else if (options->base != NULL && options->salvage)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "-o base and -o salvage: what was lost could not be told from what did not change");
   else {
     if (!options->overlay)
       options->mode &= 0555; /* nothing can be written then */
@@ -310,6 +326,7 @@ static const char description[]
       "\n"
       "Mount options (-o):\n"
       "  salvage              mount a damaged archive; what is lost reads as an I/O error\n"
+      "  base=ARCHIVE         the archive is a delta: what did not change is in this one\n"
       "  parts                show each partition as a file too: disk-NAME.p2.raw\n"
       "  overlay[=FILE]       make the disks writable: writes go to FILE, or a temporary one\n"
       "  wait                 return only when the whole archive is indexed\n"
@@ -383,6 +400,7 @@ vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
 void
 vma_mount_options_clear (VmaMountOptions *options)
 {
+  g_free (options->base);
   g_free (options->archive);
   g_free (options->mountpoint);
   g_free (options->cache_dir);

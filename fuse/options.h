@@ -14,6 +14,7 @@ typedef struct {
   char *archive;
   char *mountpoint;
   char *cache_dir;  /* NULL: no saved index */
+  char *base;       /* what the archive, a delta, lies over */
   char *fuse_options; /* for libfuse's own "-o": escaped, comma-separated */
   gboolean foreground;
   gboolean debug;

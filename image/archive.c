@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "image/archive.h"
 
+#include "image/delta.h"
 #include "image/image-impl.h"
 #include "index/lock.h"
 #include "index/saved.h"
@@ -12,6 +13,7 @@
 
 struct VmaArchive {
   char *path;
+  VmaArchive *base; /* NULL: none */
   gboolean salvage;
   VmaReport report;
   gpointer report_data;
@@ -91,6 +93,50 @@ read_header (VmaSource *source, GCancellable *cancellable, GError **error)
   return vma_header_parse (bytes->data, bytes->len, error);
 }
 
+/* What is not listed of these disks is in the base. */
+static void
+allow_missing (VmaArchive *archive, VmaIndex *index)
+{
+  for (guint id = 0; id < VMA_MAX_DEVICES; id++)
+    if (archive->images[id].base != NULL)
+      vma_index_allow_missing (index, (guint8) id);
+}
+
+static VmaIndex *
+new_index (VmaArchive *archive, GError **error)
+{
+  VmaIndex *index = vma_index_new (archive->header, error);
+
+  if (index != NULL)
+    allow_missing (archive, index);
+  return index;
+}
+
+/* Lays the archive over its base. */
+static gboolean
+open_base (VmaArchive *archive, const VmaArchiveOptions *options, GError **error)
+{
+  VmaArchiveOptions base_options = *options;
+
+  if (options->salvage) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+                 "what was lost cannot be told from what did not change: no salvage with a base");
+    return FALSE;
+  }
+  base_options.base = NULL;
+  base_options.follow = FALSE;
+  archive->base = vma_archive_open (options->base, &base_options, error);
+  if (archive->base == NULL || !vma_delta_match (archive->header, archive->base, error))
+    return FALSE;
+  for (guint i = 0; i < archive->header->devices->len; i++) {
+    const VmaDevice *device = g_ptr_array_index (archive->header->devices, i);
+    const VmaDevice *other = vma_delta_device (archive->base, device);
+    if (other != NULL)
+      archive->images[device->id].base = vma_archive_image (archive->base, other->id);
+  }
+  return TRUE;
+}
+
 /* An index as the cache has it, finished or to be gone on with; NULL where there is none to be used. */
 static VmaIndex *
 load_index (VmaArchive *archive)
@@ -111,6 +157,7 @@ load_index (VmaArchive *archive)
   if (!partial && vma_source_size (archive->source) == VMA_SIZE_UNKNOWN)
     return NULL;
 
+  allow_missing (archive, index);
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
   archive->loaded = !partial;
   if (damage->len > 0 && !archive->salvage) {
@@ -160,6 +207,11 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     archive->images[device->id] = (VmaImage){ .archive = archive, .device = device };
   }
 
+  if (options != NULL && options->base != NULL && !open_base (archive, options, error)) {
+    vma_archive_prefix_error (archive, error);
+    return NULL;
+  }
+
   if (options != NULL && options->cache_dir != NULL && !options->follow
       && vma_source_identity (archive->source, &archive->key.source, NULL)) {
     memcpy (archive->key.uuid, archive->header->uuid, VMA_UUID_SIZE);
@@ -167,7 +219,7 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
   }
   VmaIndex *index = load_index (archive);
   if (index == NULL)
-    index = vma_index_new (archive->header, error);
+    index = new_index (archive, error);
   if (index == NULL) {
     vma_archive_prefix_error (archive, error);
     return NULL;
@@ -201,6 +253,7 @@ vma_archive_free (VmaArchive *archive)
   g_clear_pointer (&archive->names, vma_names_free);
   g_clear_pointer (&archive->header, vma_header_free);
   g_clear_pointer (&archive->source, vma_source_unref);
+  g_clear_pointer (&archive->base, vma_archive_free);
   g_object_unref (archive->cancel);
   pthread_mutex_destroy (&archive->lock);
   g_free (archive->index_path);
@@ -241,6 +294,8 @@ report_failure (VmaArchive *archive)
 void
 vma_archive_report_index_failure (VmaArchive *archive)
 {
+  if (archive->base != NULL)
+    vma_archive_report_index_failure (archive->base);
   VMA_LOCK (&archive->lock);
   archive->report_failure = TRUE;
   report_failure (archive);
@@ -286,6 +341,8 @@ start_thread (VmaArchive *archive)
 void
 vma_archive_start_index (VmaArchive *archive)
 {
+  if (archive->base != NULL)
+    vma_archive_start_index (archive->base);
   VMA_LOCK (&archive->lock);
   if (!archive->running && vma_index_state (vma_archive_index (archive)) == VMA_INDEX_BUILDING)
     start_thread (archive);
@@ -310,8 +367,11 @@ vma_archive_wait_index (VmaArchive *archive, gint64 timeout_ms, GCancellable *ca
     if (left <= 0)
       return FALSE;
   }
-  if (vma_index_wait_finished (index, NULL, error))
-    return TRUE;
+  if (vma_index_wait_finished (index, NULL, error)) {
+    gint64 left = MAX (until - g_get_monotonic_time (), 0) / 1000;
+    return archive->base == NULL
+           || vma_archive_wait_index (archive->base, timeout_ms < 0 ? -1 : left, cancellable, error);
+  }
   vma_archive_prefix_error (archive, error);
   return FALSE;
 }
@@ -330,7 +390,7 @@ replace_index (VmaArchive *archive, VmaIndex *index)
   VMA_LOCK (&archive->lock);
   if (index != vma_archive_index (archive) || g_cancellable_is_cancelled (archive->cancel))
     return FALSE;
-  VmaIndex *fresh = vma_index_new (archive->header, NULL);
+  VmaIndex *fresh = new_index (archive, NULL);
   g_assert (fresh != NULL); /* one of the same size was there */
   g_ptr_array_add (archive->replaced, index);
   atomic_store_explicit (&archive->index, fresh, memory_order_release);
@@ -361,6 +421,12 @@ const VmaNames *
 vma_archive_names (VmaArchive *archive)
 {
   return archive->names;
+}
+
+VmaArchive *
+vma_archive_base (VmaArchive *archive)
+{
+  return archive->base;
 }
 
 VmaSource *

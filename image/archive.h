@@ -35,6 +35,7 @@ typedef struct {
   gboolean salvage;
   const char *cache_dir; /* of saved indexes and checkpoints; NULL: none is read or written */
   guint64 cache_size, memory_limit; /* of compressed archives, see VmaSourceOptions; 0: default */
+  const char *base;      /* what this one, a delta, lies over (image/delta.h); NULL: none */
   gboolean follow;       /* the archive is still being written: what is not there yet is waited for */
   VmaReport report;      /* may be NULL */
   gpointer report_data;
@@ -75,6 +76,9 @@ gboolean vma_archive_is_salvaging (VmaArchive *archive);
 
 /* The index in use now; valid as long as the archive. */
 VmaIndex *vma_archive_index (VmaArchive *archive);
+
+/* The archive's base, or NULL.  Its index is started, waited for and freed with the archive's. */
+VmaArchive *vma_archive_base (VmaArchive *archive);
 
 /* Whether the index came from the cache; where it is kept (NULL: nowhere). */
 gboolean vma_archive_index_was_loaded (VmaArchive *archive);

@@ -7,6 +7,7 @@
 struct VmaImage {
   VmaArchive *archive;
   const VmaDevice *device;
+  VmaImage *base; /* has what is not listed in a delta; NULL: nothing has */
   gboolean is_window;
   guint64 start, length; /* of a window; start is 0 for others */
 };

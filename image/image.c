@@ -28,6 +28,7 @@ vma_image_new_window (VmaImage *disk, guint64 offset, guint64 length)
   *window = (VmaImage){
     .archive = disk->archive,
     .device = disk->device,
+    .base = disk->base,
     .is_window = TRUE,
     .start = offset,
     .length = length,
@@ -124,6 +125,19 @@ lookup (VmaImage *image, guint64 cluster, VmaEntry *entry, guint64 *end, GCancel
   }
 }
 
+/*
+ * Where a cluster is that is not listed: in the base, or (NULL) nowhere.  Only a whole index tells that it
+ * is not listed; one that failed just did not come to it.
+ */
+static VmaImage *
+below (VmaImage *image, VmaEntry entry)
+{
+  return entry == VMA_ENTRY_MISSING && image->base != NULL
+                 && vma_index_state (vma_archive_index (image->archive)) == VMA_INDEX_COMPLETE
+             ? image->base
+             : NULL;
+}
+
 gboolean
 vma_image_is_ready (VmaImage *image, guint64 offset, gsize size)
 {
@@ -143,6 +157,10 @@ vma_image_is_ready (VmaImage *image, guint64 offset, gsize size)
     if (entry == VMA_ENTRY_LOST)
       vma_archive_replace_index (image->archive, index);
     if (pending || entry == VMA_ENTRY_LOST)
+      return FALSE;
+    if (below (image, entry) != NULL
+        && !vma_image_is_ready (image->base, cluster * VMA_CLUSTER_SIZE,
+                                (gsize) (MIN (end, last + 1) - cluster) * VMA_CLUSTER_SIZE))
       return FALSE;
   }
   return TRUE;
@@ -219,6 +237,12 @@ vma_image_span (VmaImage *image, guint64 offset, VmaSpan *span, GCancellable *ca
       || !lookup (image, at / VMA_CLUSTER_SIZE, &entry, &run_end, cancellable, error))
     return FALSE;
   span_of_entry (at, entry, run_end, span);
+  if (below (image, entry) != NULL) {
+    guint64 end = span->end;
+    if (!vma_image_span (image->base, at, span, cancellable, error))
+      return FALSE;
+    span->end = MIN (span->end, end);
+  }
   span->start = offset;
   span->end = MIN (span->end - image->start, size);
   return TRUE;
@@ -304,6 +328,11 @@ vma_image_pread (VmaImage *image, void *buffer, gsize size, guint64 offset,
 
     switch (span.kind) {
     case VMA_SPAN_MISSING:
+      if (below (image, entry) != NULL) {
+        if (vma_image_pread (image->base, to, n, at, cancellable, error) < 0)
+          return -1;
+        break;
+      }
       set_missing_error (image, at / VMA_CLUSTER_SIZE, entry, error);
       return -1;
     case VMA_SPAN_ZERO:

@@ -52,7 +52,7 @@ typedef enum {
 typedef struct {
   VmaSpanKind kind;
   guint64 start, end;
-  guint64 source; /* of `start`; for VMA_SPAN_DATA */
+  guint64 source; /* of `start`; for VMA_SPAN_DATA; in the base, where the cluster is there */
 } VmaSpan;
 
 /*

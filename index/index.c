@@ -21,6 +21,7 @@ struct VmaIndex {
   Counters devices[VMA_MAX_DEVICES];
   Counters *vmstate; /* those of the device of that name, or NULL */
   gboolean vmstate_gaps;
+  gboolean may_miss[VMA_MAX_DEVICES];
   guint64 memory_limit;
   Counter extents, bare_extents, end, position;
 
@@ -553,7 +554,7 @@ missing_error (VmaIndex *index)
     const VmaDevice *device = g_ptr_array_index (index->header->devices, i);
     guint64 missing = vma_index_missing (index, device->id), cluster = 0, end;
 
-    if (missing == 0)
+    if (missing == 0 || index->may_miss[device->id])
       continue;
     while (cluster < device->clusters
            && vma_map_get_run (index->maps[device->id], cluster, &end) != VMA_ENTRY_MISSING)
@@ -566,6 +567,12 @@ missing_error (VmaIndex *index)
                         counted (&index->end), missing, device->clusters, name, cluster);
   }
   return NULL;
+}
+
+void
+vma_index_allow_missing (VmaIndex *index, guint8 device)
+{
+  index->may_miss[device] = TRUE;
 }
 
 gboolean

@@ -133,6 +133,10 @@ void vma_index_set_position (VmaIndex *index, guint64 position);
  * also returned.
  */
 gboolean vma_index_complete (VmaIndex *index, gboolean strict, GError **error);
+
+/* Before the index is filled: what is missing of this device is found elsewhere, and is no failure. */
+void vma_index_allow_missing (VmaIndex *index, guint8 device);
+
 void vma_index_fail (VmaIndex *index, const GError *failure);
 
 /* For the loader of a saved index: all counts at once, before vma_index_complete(). */

@@ -36,8 +36,16 @@ tool_cache_dir (const char *option)
 VmaArchive *
 tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error)
 {
+  return tool_open_over (path, NULL, cache_dir, salvage, error);
+}
+
+VmaArchive *
+tool_open_over (const char *path, const char *base, const char *cache_dir, gboolean salvage,
+                GError **error)
+{
   const VmaArchiveOptions options
       = { .salvage = salvage,
+          .base = base,
           .cache_dir = cache_dir,
           .memory_limit = memory_limit,
           .report = tool_report };
@@ -101,6 +109,9 @@ tool_index_archive (VmaArchive *archive, GError **error)
   const char *path = vma_archive_index_path (archive);
   VmaIndexKey key;
 
+  if (vma_archive_base (archive) != NULL
+      && !tool_index_archive (vma_archive_base (archive), error))
+    return FALSE;
   if (vma_index_state (vma_archive_index (archive)) != VMA_INDEX_BUILDING)
     return vma_archive_wait_index (archive, -1, tool_cancellable (), error);
   if (!scan (archive, error)) {

@@ -23,6 +23,10 @@ char *tool_cache_dir (const char *option);
 /* Opens an archive; notes of the library become lines.  `cache_dir` may be NULL. */
 VmaArchive *tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error);
 
+/* The same of a delta that lies over `base` (NULL: of a whole archive). */
+VmaArchive *tool_open_over (const char *path, const char *base, const char *cache_dir,
+                            gboolean salvage, GError **error);
+
 /*
  * Sees to it that the archive's index is finished: scans with a progress bar unless it was loaded, and
  * saves it where it has a place.  FALSE with the failure, the path in front.

@@ -6,6 +6,7 @@
  * Disk by disk, clusters ascending, through the index (the default), or as the clusters come, in one
  * pass and bounded memory (pipes, --order=keep).
  */
+#include "image/delta.h"
 #include "image/find.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
@@ -25,7 +26,7 @@ typedef struct {
   char **drop_configs;
   char **drives;   /* only these disks */
   char **drop;     /* all but these */
-  char *order, *merge, *cache;
+  char *order, *merge, *base, *cache;
   ToolWriterArguments writer;
 } Options;
 
@@ -86,6 +87,9 @@ add_configs (VmaWriter *writer, VmaArchive *archive, const Options *options, GEr
     const guint8 *data = g_bytes_get_data (config->data, &size);
 
     g_hash_table_add (done, config->name);
+    /* With its base below it, it is no delta any more. */
+    if (vma_archive_base (archive) != NULL && strcmp (config->name, VMA_DELTA_CONFIG) == 0)
+      continue;
     if (options->drop_configs != NULL
         && g_strv_contains ((const char *const *) options->drop_configs, config->name))
       continue;
@@ -142,13 +146,29 @@ open_other (const char *path, VmaArchive *archive, const char *cache, GError **e
   return tool_index_archive (other, error) ? g_steal_pointer (&other) : NULL;
 }
 
+/* A delta by itself has gaps, which would come up as damage. */
+static gboolean
+check_whole (VmaArchive *archive, GError **error)
+{
+  guint8 uuid[VMA_UUID_SIZE];
+
+  if (!vma_delta_base_uuid (vma_archive_header (archive), uuid))
+    return TRUE;
+  g_autofree char *text = tool_uuid_text (uuid);
+  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+               "%s: has only what changed since the archive with the uuid %s (give it with --base)",
+               vma_archive_path (archive), text);
+  return FALSE;
+}
+
 static gboolean
 run (const char *from, const char *to, const Options *options, gboolean keep_order, GError **error)
 {
   g_autofree char *cache = tool_cache_dir (options->cache);
   /* In archive order the headers themselves are gone through: no saved index then. */
   g_autoptr (VmaArchive) archive
-      = tool_open (from, keep_order ? NULL : cache, options->merge != NULL, error);
+      = tool_open_over (from, options->base, keep_order ? NULL : cache, options->merge != NULL,
+                        error);
   g_autoptr (VmaArchive) other = NULL;
   VmaWriterOptions writer_options = { 0 };
   guint8 uuid[VMA_UUID_SIZE];
@@ -157,6 +177,8 @@ run (const char *from, const char *to, const Options *options, gboolean keep_ord
     return FALSE;
   if (!check_drives (options->drives, archive, error)
       || !check_drives (options->drop, archive, error))
+    return FALSE;
+  if (options->base == NULL && !check_whole (archive, error))
     return FALSE;
   keep_order |= vma_source_is_sequential (vma_archive_source (archive));
   if (!keep_order && !tool_index_archive (archive, error))
@@ -190,6 +212,7 @@ options_clear (Options *options)
   g_strfreev (options->drop);
   g_free (options->order);
   g_free (options->merge);
+  g_free (options->base);
   g_free (options->cache);
   tool_writer_arguments_clear (&options->writer);
 }
@@ -210,6 +233,8 @@ tool_repack (int argc, char **argv)
       "Without this config", "NAME" },
     { "order", 0, 0, G_OPTION_ARG_FILENAME, &options.order,
       "Disk by disk, ascending (default), or as in the archive", "disk|keep" },
+    { "base", 0, 0, G_OPTION_ARG_FILENAME, &options.base,
+      "ARCHIVE is a delta of this one: makes it whole", "ARCHIVE" },
     { "merge", 0, 0, G_OPTION_ARG_FILENAME, &options.merge,
       "Take what is lost from another copy of the archive", "ARCHIVE" },
     TOOL_WRITER_OPTIONS (&options.writer),
@@ -235,6 +260,9 @@ tool_repack (int argc, char **argv)
   gboolean keep = g_strcmp0 (options.order, "keep") == 0;
   if (options.merge != NULL && (keep || strcmp (arguments[0], "-") == 0))
     return tool_usage_error (argv[0], "--merge needs a file, and goes disk by disk");
+  if (options.base != NULL
+      && (keep || options.merge != NULL || strcmp (arguments[0], "-") == 0))
+    return tool_usage_error (argv[0], "--base needs a file, goes disk by disk, and without --merge");
   if (options.drives != NULL && options.drop != NULL)
     return tool_usage_error (argv[0], "either -d or --drop");
   tool_interrupt_start ();

@@ -90,15 +90,17 @@ command (VmaTarget *target, guint n, char *line)
     answer (TRUE, NULL);
   } else if (g_strcmp0 (words[0], "vmstate") == 0) {
     int fd = open (rest, O_RDONLY | O_CLOEXEC);
-    answer (vma_target_add_vmstate (target, fd, NULL, &error), error);
+    gboolean ok = vma_target_add_vmstate (target, fd, NULL, &error);
+    answer (ok, error);
     close (fd);
   } else if (g_strcmp0 (words[0], "fail") == 0) {
     error = g_error_new (G_IO_ERROR, G_IO_ERROR_FAILED, "%s", rest);
     vma_target_fail (target, error);
     answer (TRUE, NULL);
-  } else if (g_strcmp0 (words[0], "complete") == 0)
-    answer (vma_target_complete (target, NULL, &error), error);
-  else if (g_strcmp0 (words[0], "free") == 0)
+  } else if (g_strcmp0 (words[0], "complete") == 0) {
+    gboolean ok = vma_target_complete (target, NULL, &error);
+    answer (ok, error);
+  } else if (g_strcmp0 (words[0], "free") == 0)
     return FALSE;
   else
     printf ("error unknown command\n");

@@ -354,7 +354,8 @@ test_pieces (void)
   vma_point_write (point, 0, FALSE, 512, mixed + 512, 8192);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
   read_one (point, 0, 0);
-  vma_point_write (point, 0, TRUE, 8192, truth[0] + 8192, VMA_CLUSTER_SIZE - 8192);
+  vma_point_write (point, 0, TRUE, 8192, truth[0] + 8192, 7); /* the kernel may cut anywhere */
+  vma_point_write (point, 0, TRUE, 8199, truth[0] + 8199, VMA_CLUSTER_SIZE - 8199);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
   vma_point_write (point, 0, FALSE, 0, truth[0], 512);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 1);
@@ -595,8 +596,6 @@ test_bad_requests (void)
     { 3 * 1024 * 1024, 512, "beyond the end" },
     { G_MAXUINT64 - 511, 512, "beyond the end" },
     { G_MAXUINT64 - 511, 1024, "beyond the end" },
-    { 100, 512, "no multiple of 512" },
-    { 512, 100, "no multiple of 512" },
   };
 
   for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
