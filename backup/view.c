@@ -229,10 +229,10 @@ read_open (VmaView *view, const Read *read, guint64 first, const guint *open, gu
     guint8 *to = buffer + (gsize) open[i] * VMA_CLUSTER_SIZE;
     int found = vma_point_read (view->point, read->disk, clusters[i], to, NULL);
 
-    if (found < 0 || (found == 0 && !got[i]) || vma_point_has_failed (view->point, NULL)) {
-      if (found != 1)
-        return FALSE;
-    } else if (found == 0) {
+    /* Open it is for a point that has not failed only. */
+    if (found < 0 || (found == 0 && !got[i]))
+      return FALSE;
+    if (found == 0) {
       memcpy (to, own + (gsize) i * VMA_CLUSTER_SIZE, VMA_CLUSTER_SIZE);
       vma_point_overlay (view->point, read->disk, clusters[i], to);
     }
