@@ -84,9 +84,10 @@ set_not_found (const VmaGuest *guest, const char *what, GError **error)
 }
 
 static const VmaGuestVolume *
-checked (const VmaGuest *guest, const VmaGuestVolume *v, GError **error)
+checked (const VmaGuest *guest, const VmaGuestVolume *v, const VmaGuestWanted *wanted,
+         GError **error)
 {
-  if (v->is_window)
+  if (v->is_window || (wanted->accept_pieces && v->pieces != NULL))
     return v;
   g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "%s: %s/%s: %s",
                vma_archive_path (guest->archive),
@@ -124,7 +125,7 @@ vma_guest_find (const VmaGuest *guest, const VmaGuestWanted *wanted, const char 
 
   guint n = count_fitting (guest, wanted, &found);
   if (n == 1)
-    return checked (guest, found, error);
+    return checked (guest, found, wanted, error);
   g_autofree char *wish = describe_wish (wanted);
   g_autofree char *what = g_strdup_printf ("%s %s", n == 0 ? "no" : "more than one", wish);
   set_not_found (guest, what, error);

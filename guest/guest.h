@@ -20,6 +20,13 @@ typedef enum {
   VMA_GUEST_LV,        /* a logical volume of LVM */
 } VmaGuestKind;
 
+/* A stretch of a logical volume. */
+typedef struct {
+  VmaImage *image;
+  guint64 offset, length; /* bytes of the disk */
+  char pv_uuid[64];
+} VmaGuestPiece;
+
 /* Strings are NULL where there is none; those from the disk hold no control characters' guarantee. */
 typedef struct {
   VmaImage *image;
@@ -28,6 +35,12 @@ typedef struct {
   char *name;          /* "p2", "whole", "VG/LV": unique on its disk, and fit to be shown */
   guint64 offset, length; /* bytes of the disk */
   gboolean is_window;  /* [offset, offset + length) is the volume; FALSE: extended, LV in pieces, bad */
+
+  /*
+   * A logical volume that is no window, but linear: its pieces, in order.  NULL where it is not, or where
+   * a piece is on no disk that was looked at.
+   */
+  GArray *pieces; /* VmaGuestPiece */
 
   char *type;          /* of a partition: GUID, or "0x83" */
   char *part_label, *part_uuid;
@@ -70,12 +83,14 @@ typedef struct {
   const char *part;
   const char *label; /* of the file system, or of a partition */
   const char *uuid;  /* likewise, in any case */
+  gboolean accept_pieces; /* a logical volume in pieces will do */
 } VmaGuestWanted;
 
 /*
  * The one volume that fits.  Without any wish: the only one with a file system, or the root.  `rule`
  * (may be NULL) tells how a root was found: "the only one with /etc/os-release", a constant.  NULL with
- * VMA_ERROR_INVALID and a message that lists what there is.  The volume is a window.
+ * VMA_ERROR_INVALID and a message that lists what there is.  The volume is a window, or has
+ * `pieces` where these are accepted.
  */
 const VmaGuestVolume *vma_guest_find (const VmaGuest *guest, const VmaGuestWanted *wanted,
                                       const char **rule, GCancellable *cancellable, GError **error);

@@ -100,11 +100,13 @@ typedef struct {
   gboolean is_first; /* of those in the text */
   guint64 data;      /* its first extent, in sectors */
   guint64 extent;    /* sectors */
+  const VmaLvmNode *all; /* physical volumes of the group */
 } Ours;
 
 static void
 volume_free (VmaLvmVolume *volume)
 {
+  g_clear_pointer (&volume->pieces, g_array_unref);
   g_free (volume->name);
   g_free (volume);
 }
@@ -124,6 +126,7 @@ find_ours (const VmaLvmNode *vg, const char *uuid, Ours *ours)
 
   if (!vma_lvm_node_number (vg, "extent_size", 0, &ours->extent) || ours->extent == 0)
     return FALSE;
+  ours->all = all;
   for (guint i = 0; all != NULL && i < all->children->len; i++) {
     const VmaLvmNode *pv = g_ptr_array_index (all->children, i);
     const char *id = vma_lvm_node_string (pv, "id", 0);
@@ -159,6 +162,25 @@ to_bytes (guint64 first, guint64 count, guint64 unit, guint64 *bytes)
          && g_uint64_checked_mul (bytes, sectors, SECTOR);
 }
 
+/* Notes a linear segment's place; a volume with any other has no pieces. */
+static void
+add_piece (VmaLvmVolume *volume, const Ours *ours, const char *pv_name, guint64 from, guint64 size)
+{
+  const VmaLvmNode *pv = vma_lvm_node_section (ours->all, pv_name);
+  const char *id = pv != NULL ? vma_lvm_node_string (pv, "id", 0) : NULL;
+  VmaLvmPiece piece = { .length = size };
+  guint64 data;
+
+  if (volume->pieces == NULL)
+    return;
+  if (id == NULL || g_strlcpy (piece.pv_uuid, id, sizeof piece.pv_uuid) >= sizeof piece.pv_uuid
+      || !vma_lvm_node_number (pv, "pe_start", 0, &data)
+      || !to_bytes (data, from, ours->extent, &piece.offset))
+    g_clear_pointer (&volume->pieces, g_array_unref);
+  else
+    g_array_append_val (volume->pieces, piece);
+}
+
 /* Adds a segment to the volume, which stays a window if that stands right behind what there is. */
 static gboolean
 add_segment (const VmaLvmNode *segment, const Ours *ours, guint i, VmaLvmVolume *volume,
@@ -166,9 +188,12 @@ add_segment (const VmaLvmNode *segment, const Ours *ours, guint i, VmaLvmVolume 
 {
   const char *type = vma_lvm_node_string (segment, "type", 0);
   const char *pv = vma_lvm_node_string (segment, "stripes", 0);
-  guint64 extents, stripes = 0, from = 0, size, at;
+  guint64 first, start, extents, stripes = 0, from = 0, size, at;
 
-  if (!vma_lvm_node_number (segment, "extent_count", 0, &extents) || extents == 0
+  /* Each begins where the one before it ends. */
+  if (!vma_lvm_node_number (segment, "start_extent", 0, &first)
+      || !to_bytes (0, first, ours->extent, &start) || start != volume->length
+      || !vma_lvm_node_number (segment, "extent_count", 0, &extents) || extents == 0
       || !to_bytes (0, extents, ours->extent, &size))
     return FALSE;
   gboolean is_linear = type != NULL && strcmp (type, "striped") == 0
@@ -177,7 +202,10 @@ add_segment (const VmaLvmNode *segment, const Ours *ours, guint i, VmaLvmVolume 
                        && vma_lvm_node_number (segment, "stripes", 1, &from);
   if (i == 0)
     *is_ours = pv != NULL ? strcmp (pv, ours->pv) == 0 : ours->is_first;
+  if (is_linear)
+    add_piece (volume, ours, pv, from, size);
   if (!is_linear) {
+    g_clear_pointer (&volume->pieces, g_array_unref);
     volume->is_window = FALSE;
     if (volume->layout == NULL)
       volume->layout = type != NULL && g_str_has_prefix (type, "thin") ? "thin"
@@ -202,7 +230,10 @@ add_volume (const VmaLvmNode *lv, const Ours *ours, VmaLvmGroup *group)
   guint64 segments = 0;
 
   volume->name = g_strdup (lv->name);
+  volume->pieces = g_array_new (FALSE, FALSE, sizeof (VmaLvmPiece));
   volume->is_window = vma_lvm_node_number (lv, "segment_count", 0, &segments) && segments > 0;
+  if (segments == 0 || segments > MAX_SEGMENTS)
+    g_clear_pointer (&volume->pieces, g_array_unref);
   if (segments > MAX_SEGMENTS) {
     volume->is_window = FALSE;
     volume->layout = "in several pieces";

@@ -18,8 +18,15 @@ gboolean vma_lvm_find_area (const guint8 *head, gsize size, guint64 *offset, gui
 /* The current metadata in a whole area; wraps around in it.  NULL with VMA_ERROR_DAMAGED. */
 GBytes *vma_lvm_area_text (const guint8 *area, gsize size, GError **error);
 
+/* A stretch of a logical volume. */
+typedef struct {
+  char pv_uuid[64];       /* with its dashes; of any physical volume of the group */
+  guint64 offset, length; /* bytes of the physical volume */
+} VmaLvmPiece;
+
 typedef struct {
   char *name;
+  GArray *pieces; /* VmaLvmPiece, in order; NULL: not linear */
   gboolean is_window;
   guint64 offset, length; /* bytes of the physical volume; the length is known always */
   const char *layout;     /* "linear", "striped", "thin", ... where it is no window: why */

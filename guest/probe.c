@@ -24,6 +24,7 @@ volume_free (VmaGuestVolume *v)
 
   for (gsize i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);
+  g_clear_pointer (&v->pieces, g_array_unref);
   g_free (v);
 }
 
@@ -206,6 +207,68 @@ read_group (const VmaGuestVolume *pv, GCancellable *cancellable, GError **error)
   return vma_lvm_parse (g_bytes_get_data (text, NULL), g_bytes_get_size (text), pv->fs_uuid, error);
 }
 
+/* The pieces, so far without the disks they are on. */
+static GArray *
+unresolved_pieces (const VmaLvmVolume *lv)
+{
+  if (lv->pieces == NULL || lv->pieces->len == 0)
+    return NULL;
+  GArray *pieces = g_array_new (FALSE, FALSE, sizeof (VmaGuestPiece));
+  for (guint i = 0; i < lv->pieces->len; i++) {
+    const VmaLvmPiece *from = &g_array_index (lv->pieces, VmaLvmPiece, i);
+    VmaGuestPiece piece = { .offset = from->offset, .length = from->length };
+
+    g_strlcpy (piece.pv_uuid, from->pv_uuid, sizeof piece.pv_uuid);
+    g_array_append_val (pieces, piece);
+  }
+  return pieces;
+}
+
+static const VmaGuestVolume *
+find_physical (const VmaGuest *guest, const char *uuid)
+{
+  for (guint d = 0; d < guest->disks->len; d++) {
+    const VmaGuestDisk *disk = g_ptr_array_index (guest->disks, d);
+    for (guint i = 0; i < disk->volumes->len; i++) {
+      const VmaGuestVolume *v = g_ptr_array_index (disk->volumes, i);
+      if (v->is_window && g_strcmp0 (v->fs_type, "LVM2_member") == 0
+          && g_strcmp0 (v->fs_uuid, uuid) == 0)
+        return v;
+    }
+  }
+  return NULL;
+}
+
+static gboolean
+resolve_piece (const VmaGuest *guest, VmaGuestPiece *piece)
+{
+  const VmaGuestVolume *pv = find_physical (guest, piece->pv_uuid);
+
+  if (pv == NULL || piece->offset > pv->length || piece->length > pv->length - piece->offset)
+    return FALSE;
+  piece->image = pv->image;
+  piece->offset += pv->offset; /* both lie inside the disk */
+  return TRUE;
+}
+
+/* Now that all physical volumes are known.  Those of which one is missing have no pieces. */
+static void
+resolve_pieces (const VmaGuest *guest)
+{
+  for (guint d = 0; d < guest->disks->len; d++) {
+    const VmaGuestDisk *disk = g_ptr_array_index (guest->disks, d);
+    for (guint i = 0; i < disk->volumes->len; i++) {
+      VmaGuestVolume *v = g_ptr_array_index (disk->volumes, i);
+      gboolean ok = TRUE;
+
+      for (guint p = 0; v->pieces != NULL && p < v->pieces->len; p++)
+        ok &= resolve_piece (guest, &g_array_index (v->pieces, VmaGuestPiece, p));
+      if (!ok)
+        g_clear_pointer (&v->pieces, g_array_unref);
+    }
+  }
+}
+
 static VmaGuestVolume *
 logical_volume (const VmaGuestVolume *pv, const char *vg, const VmaLvmVolume *lv)
 {
@@ -219,6 +282,7 @@ logical_volume (const VmaGuestVolume *pv, const char *vg, const VmaLvmVolume *lv
     v->is_window = FALSE;
     v->problem = g_strdup_printf ("the logical volume is %s: only LVM can put it together",
                                   lv->layout);
+    v->pieces = unresolved_pieces (lv);
   } else if (lv->offset > pv->length || lv->length > pv->length - lv->offset) {
     v->is_window = FALSE;
     v->problem = g_strdup ("it reaches beyond its physical volume");
@@ -469,5 +533,6 @@ vma_guest_probe (VmaArchive *archive, VmaImage *only, GCancellable *cancellable,
     g_free (disk->problem);
     disk->problem = g_strdup (local->message);
   }
+  resolve_pieces (guest);
   return g_steal_pointer (&guest);
 }

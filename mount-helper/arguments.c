@@ -31,8 +31,9 @@ const char mount_arguments_help[]
 
 /* For mount(8), fstab(5) and systemd; not for a file system. */
 static const char *const dropped[] = {
-  "rw",    "defaults", "auto",  "noauto",  "user",    "nouser", "users",   "owner",  "noowner",
-  "group", "nogroup",  "nofail", "_netdev", "user=", "comment=", "helper=", "uhelper=", "loud", "silent",
+  "rw",       "defaults", "auto",     "noauto",  "user",   "nouser",  "users",
+  "owner",    "noowner",  "group",    "nogroup", "nofail", "_netdev", "user=",
+  "comment=", "helper=",  "uhelper=", "loud",    "silent",
 };
 
 /* Of a guest's mount, where they would mean nothing: it is seen by all, and goes by itself. */
@@ -40,8 +41,9 @@ static const char *const dropped_for_guest[] = { "allow_other", "allow_root", "a
 
 /* Flags of mount(2) that mean nothing to a mount of images. */
 static const char *const dropped_for_images[] = {
-  "relatime", "norelatime", "strictatime", "nostrictatime", "lazytime",    "nolazytime", "diratime",
-  "nodiratime", "dirsync",  "mand",        "nomand",        "iversion", "noiversion", "nosymfollow",
+  "relatime",   "norelatime", "strictatime", "nostrictatime", "lazytime",
+  "nolazytime", "diratime",   "nodiratime",  "dirsync",       "mand",
+  "nomand",     "iversion",   "noiversion",  "nosymfollow",
 };
 
 /* `name` may end in "=": then any value will do. */
@@ -118,7 +120,8 @@ take_ours (MountArguments *arguments, const char *list, GError **error)
   return g_strv_builder_end (rest);
 }
 
-/* Whether the driver is meant, when a guest's file system is mounted: owners are that one's matter. */
+/* Whether the driver is meant, when a guest's file system is mounted: owners are that one's matter.
+ */
 static gboolean
 is_for_driver (const char *option)
 {
@@ -158,8 +161,8 @@ sort_options (MountArguments *arguments, GStrv options)
 static gboolean
 check_driver_options (MountArguments *arguments, GError **error)
 {
-  char *argv[] = { (char *) "vmafs",   arguments->archive, arguments->dir, (char *) "-o",
-                   arguments->driver_list, NULL };
+  char *argv[] = { (char *) "vmafs", arguments->archive,     arguments->dir,
+                   (char *) "-o",    arguments->driver_list, NULL };
   g_autoptr (GError) why = NULL;
 
   if (vma_mount_options_parse (&arguments->driver, argv, &why))
@@ -205,13 +208,26 @@ mount_arguments_parse (MountArguments *arguments, int argc, char **argv, GError 
   opterr = 0;
   while ((c = getopt_long (argc, argv, "sfnvN:o:t:hV", long_options, NULL)) != -1)
     switch (c) {
-    case 's': arguments->sloppy = TRUE; break;
-    case 'f': arguments->fake = TRUE; break;
-    case 'n': arguments->no_mtab = TRUE; break;
-    case 'v': arguments->verbose = TRUE; break;
-    case 'h': arguments->show_help = TRUE; return TRUE;
-    case 'V': arguments->show_version = TRUE; return TRUE;
-    case 't': break; /* we are called by it */
+    case 's':
+      arguments->sloppy = TRUE;
+      break;
+    case 'f':
+      arguments->fake = TRUE;
+      break;
+    case 'n':
+      arguments->no_mtab = TRUE;
+      break;
+    case 'v':
+      arguments->verbose = TRUE;
+      break;
+    case 'h':
+      arguments->show_help = TRUE;
+      return TRUE;
+    case 'V':
+      arguments->show_version = TRUE;
+      return TRUE;
+    case 't':
+      break; /* we are called by it */
     case 'N':
       g_free (arguments->namespace);
       arguments->namespace = namespace_path (optarg);
@@ -220,8 +236,10 @@ mount_arguments_parse (MountArguments *arguments, int argc, char **argv, GError 
       g_string_append_printf (list, "%s%s", list->len > 0 ? "," : "", optarg);
       break;
     default:
-      g_set_error (error, HELPER_ERROR, MNT_EX_USAGE, "%s: unknown option, or without its value "
-                   "(see mount.vmafs --help)", argv[optind - 1]);
+      g_set_error (error, HELPER_ERROR, MNT_EX_USAGE,
+                   "%s: unknown option, or without its value "
+                   "(see mount.vmafs --help)",
+                   argv[optind - 1]);
       return FALSE;
     }
   if (argc - optind != 2) {

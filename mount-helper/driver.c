@@ -23,8 +23,8 @@
 #define MAX_STATUS (1024 * 1024)
 
 /*
- * mount(8) calls us without PATH, and GLib would then look into the current directory: so where it was
- * installed, or where the environment says.
+ * mount(8) calls us without PATH, and GLib would then look into the current directory: so where it
+ * was installed, or where the environment says.
  */
 static const char *
 driver_program (void)
@@ -117,12 +117,9 @@ call_driver (const char *archive, const char *mountpoint, const char *options, i
              GCancellable *cancellable, GError **error)
 {
   gboolean has_options = *options != '\0';
-  char *argv[] = { (char *) "vmafs",
-                   (char *) archive,
-                   (char *) mountpoint,
-                   has_options ? (char *) "-o" : NULL,
-                   (char *) options,
-                   NULL };
+  char *argv[] = { (char *) "vmafs",    (char *) archive,
+                   (char *) mountpoint, has_options ? (char *) "-o" : NULL,
+                   (char *) options,    NULL };
 
   return run_driver (argv, keep_fd, cancellable, error);
 }
@@ -148,7 +145,7 @@ make_mount (const char *source, int fuse_fd, gboolean writable)
   const struct {
     const char *key, *value;
   } settings[] = {
-    { "source", source }, { "subtype", "vmafs" }, { "fd", number },        { "rootmode", "40000" },
+    { "source", source }, { "subtype", "vmafs" }, { "fd", number },         { "rootmode", "40000" },
     { "user_id", "0" },   { "group_id", "0" },    { "max_read", MAX_READ },
   };
   gboolean ok = fsconfig (fs_fd, FSCONFIG_SET_FLAG, "default_permissions", NULL, 0) == 0
@@ -205,18 +202,23 @@ read_text (int dir, const char *path)
 }
 
 pid_t
-driver_pid (int mount_fd)
+driver_pid (int mount_fd, char **uuid)
 {
   g_autofree char *text = read_text (mount_fd, ".vmafs/status");
   g_autoptr (JsonParser) parser = json_parser_new ();
 
+  if (uuid != NULL)
+    *uuid = NULL;
   if (text == NULL || !json_parser_load_from_data (parser, text, -1, NULL))
     return 0;
   JsonNode *root = json_parser_get_root (parser);
   if (root == NULL || !JSON_NODE_HOLDS_OBJECT (root))
     return 0;
-  return (pid_t) CLAMP (json_object_get_int_member_with_default (json_node_get_object (root), "pid", 0), 0,
-                        G_MAXINT);
+  JsonObject *status = json_node_get_object (root);
+  if (uuid != NULL)
+    *uuid = g_strdup (json_object_get_string_member_with_default (status, "uuid", NULL));
+  gint64 pid = json_object_get_int_member_with_default (status, "pid", 0);
+  return (pid_t) CLAMP (pid, 0, G_MAXINT);
 }
 
 int

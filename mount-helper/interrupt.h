@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * SIGINT, SIGTERM and SIGHUP cancel what mount.vmafs is about; it then ends with the status for that.
+ * SIGINT, SIGTERM and SIGHUP cancel what mount.vmafs is about; it then ends with the status for
+ * that.
  *
- * A thread waits for the signals.  Nothing needs to be cleaned up beyond what the kernel does by itself
- * when descriptors are closed (see stack.h).
+ * A thread waits for the signals.  Nothing needs to be cleaned up beyond what the kernel does by
+ * itself when descriptors are closed (see stack.h).
  */
 #pragma once
 

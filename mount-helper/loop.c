@@ -45,8 +45,10 @@ configure (int device, int file, guint64 offset, guint64 length, gboolean writab
 static void
 set_no_device (GError **error, int errnum, const char *path)
 {
-  helper_set_errno (error, MNT_EX_SYSERR, errnum, "%s: no loop device (try: modprobe loop; in a container, "
-                    "its host must allow them)", path);
+  helper_set_errno (error, MNT_EX_SYSERR, errnum,
+                    "%s: no loop device (try: modprobe loop; in a container, "
+                    "its host must allow them)",
+                    path);
 }
 
 int
@@ -89,15 +91,17 @@ gboolean
 loop_get_tag (const char *path, LoopTag *tag)
 {
   struct loop_info64 info = { 0 };
-  int pid = 0, device = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int pid = 0, device = -1;
 
+  if (g_str_has_prefix (path, "/dev/loop"))
+    device = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   *tag = (LoopTag){ 0 };
   if (device < 0)
     return FALSE;
   gboolean ok = ioctl (device, LOOP_GET_STATUS64, &info) == 0;
   close (device);
   info.lo_file_name[sizeof info.lo_file_name - 1] = '\0';
-  ok = ok && sscanf ((const char *) info.lo_file_name, "vmafs %d %32[0-9a-f]", &pid, tag->key) == 2;
+  ok = ok && sscanf ((const char *) info.lo_file_name, "vmafs %d %16[0-9a-f]", &pid, tag->key) == 2;
   tag->pid = pid;
   return ok;
 }

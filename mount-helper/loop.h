@@ -2,8 +2,8 @@
 /*
  * Loop devices: a part of an image as a block device.
  *
- * Each is cleared by the kernel when its last user closes it (LO_FLAGS_AUTOCLEAR): the holder of the
- * descriptor, or a file system that is mounted from it.  Any thread.
+ * Each is cleared by the kernel when its last user closes it (LO_FLAGS_AUTOCLEAR): the holder of
+ * the descriptor, or a file system that is mounted from it.  Any thread.
  */
 #pragma once
 
@@ -13,12 +13,12 @@
 /* What a device of ours carries with it, so that it can be told from others later. */
 typedef struct {
   pid_t pid;    /* of the process that serves the image */
-  char key[33]; /* tells what is attached: hexadecimal digits */
+  char key[17]; /* tells what is attached: hexadecimal digits */
 } LoopTag;
 
 /*
- * Attaches [offset, offset + length) of the file, and returns a descriptor of the device, or -1; `path`
- * gets its name.  `file` can be closed afterwards.
+ * Attaches [offset, offset + length) of the file, and returns a descriptor of the device, or -1;
+ * `path` gets its name.  `file` can be closed afterwards.
  */
 int loop_attach (int file, guint64 offset, guint64 length, gboolean writable, const LoopTag *tag,
                  char **path, GError **error);

@@ -9,7 +9,7 @@
 
 static const char *program = "mount.vmafs";
 
-G_DEFINE_QUARK (vmafs-helper-error, helper_error)
+G_DEFINE_QUARK (vmafs - helper - error, helper_error)
 
 void
 helper_set_name (const char *name)

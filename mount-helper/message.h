@@ -2,9 +2,9 @@
 /*
  * What the helpers say, and with which exit status they end.
  *
- * Errors are GErrors; their exit status is the code of a HELPER_ERROR (a MNT_EX_… of libmount.h, which are
- * mount(8)'s), and MNT_EX_FAIL for any other domain.  An empty message: the program that failed has
- * said it already.
+ * Errors are GErrors; their exit status is the code of a HELPER_ERROR (a MNT_EX_… of libmount.h,
+ * which are mount(8)'s), and MNT_EX_FAIL for any other domain.  An empty message: the program that
+ * failed has said it already.
  *
  * Main thread.
  */

@@ -41,7 +41,7 @@ static gboolean
 check (const MountArguments *arguments, GError **error)
 {
   g_autoptr (GError) why = NULL;
-  const char *needs_root = arguments->namespace != NULL              ? "-N"
+  const char *needs_root = arguments->namespace != NULL             ? "-N"
                            : mount_arguments_want_guest (arguments) ? "a guest's file system"
                                                                     : NULL;
 

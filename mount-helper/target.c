@@ -22,7 +22,8 @@ enter_namespace (const char *path, GError **error)
 
   gboolean ok = fd >= 0 && setns (fd, CLONE_NEWNS) == 0;
   if (!ok)
-    helper_set_errno (error, MNT_EX_SYSERR, errno, "-N %s: cannot enter this mount name space", path);
+    helper_set_errno (error, MNT_EX_SYSERR, errno, "-N %s: cannot enter this mount name space",
+                      path);
   if (fd >= 0)
     close (fd);
   return ok;
@@ -70,18 +71,18 @@ target_note (const MountArguments *arguments, GError **error)
   if (result == 0)
     result = mnt_update_table (update, NULL);
   if (result < 0)
-    helper_set_errno (error, MNT_EX_FILEIO, -result, "%s is mounted, but this cannot be noted in /run/mount/utab",
-                      arguments->dir);
+    helper_set_errno (error, MNT_EX_FILEIO, -result,
+                      "%s is mounted, but this cannot be noted in /run/mount/utab", arguments->dir);
   mnt_unref_fs (fs);
   mnt_free_update (update);
   return result >= 0;
 }
 
-/* --- a block device ---------------------------------------------------------------------------- */
+/* --- a block device ------------------------------------------------------------------------- */
 
 /*
- * What to call the file system when it is mounted, in the order in which it is tried.  NTFS has a driver
- * in newer kernels, and one in user space.
+ * What to call the file system when it is mounted, in the order in which it is tried.  NTFS has a
+ * driver in newer kernels, and one in user space.
  */
 typedef struct {
   const char *names[2]; /* the second may be NULL */
@@ -94,7 +95,8 @@ types_of (const char *fs_type)
                                        : (Types){ { fs_type, NULL } };
 }
 
-/* A snapshot is never written to; with an overlay it may be, and then its journal is replayed as ever. */
+/* A snapshot is never written to; with an overlay it may be, and then its journal is replayed as
+ * ever. */
 static char *
 options_for (const MountArguments *arguments, const VmaGuestVolume *volume)
 {
@@ -196,10 +198,11 @@ target_mount_volume (const MountArguments *arguments, const VmaGuestVolume *volu
       return FALSE;
   }
   g_clear_error (error);
-  g_set_error (error, HELPER_ERROR, MNT_EX_FAIL,
-               "%s: %s holds %s, which this kernel cannot mount (try: modprobe %s%s; vmafs -o parts shows "
-               "it as a file for other programs)",
-               arguments->archive, volume->name, volume->fs_type,
-               types.names[0], types.names[1] != NULL ? ", or install ntfs-3g" : "");
+  g_set_error (
+      error, HELPER_ERROR, MNT_EX_FAIL,
+      "%s: %s holds %s, which this kernel cannot mount (try: modprobe %s%s; vmafs -o parts shows "
+      "it as a file for other programs)",
+      arguments->archive, volume->name, volume->fs_type, types.names[0],
+      types.names[1] != NULL ? ", or install ntfs-3g" : "");
   return FALSE;
 }

@@ -21,7 +21,7 @@ gboolean target_mount_volume (const MountArguments *arguments, const VmaGuestVol
 char *target_source (const MountArguments *arguments);
 
 /*
- * Notes in /run/mount/utab that the mount of images there is ours to unmount: umount(8) does not always look at
- * the whole type of a mount.
+ * Notes in /run/mount/utab that the mount of images there is ours to unmount: umount(8) does not
+ * always look at the whole type of a mount.
  */
 gboolean target_note (const MountArguments *arguments, GError **error);

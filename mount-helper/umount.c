@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * umount.vmafs: what umount(8) calls for a mount of vmafs: by its type (umount.fuse.vmafs), or for a guest's
- * file system by the note "helper=vmafs" that mount.vmafs left in /run/mount/utab.
+ * umount.vmafs: what umount(8) calls for a mount of vmafs: by its type (umount.fuse.vmafs), or for
+ * a guest's file system by the note "helper=vmafs" that mount.vmafs left in /run/mount/utab.
  *
- * Whatever unmounts it, what is below goes by itself (see stack.h).  But that takes a moment, and who
- * says `umount DIR && umount /backups` needs the archive closed by then: so this waits for the vmafs
- * behind the mount to end.
+ * Whatever unmounts it, what is below goes by itself (see stack.h).  But that takes a moment, and
+ * who says `umount DIR && umount /backups` needs the archive closed by then: so this waits for the
+ * vmafs behind the mount to end.
  */
 #include "mount-helper/driver.h"
 #include "mount-helper/loop.h"
+#include "mount-helper/mapper.h"
 #include "mount-helper/message.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Somebody else may use the images still, in another mount name space for example: then not for ever. */
+/* Somebody else may use the images still, in another mount name space for example: then not for
+ * ever. */
 #define WAIT_MS 5000
 
 typedef struct {
@@ -46,29 +48,47 @@ parse (Arguments *arguments, int argc, char **argv, int *status)
   *status = MNT_EX_SUCCESS;
   while ((c = getopt_long (argc, argv, "flnrvN:t:hV", long_options, NULL)) != -1)
     switch (c) {
-    case 'f': arguments->force = TRUE; break;
-    case 'l': arguments->lazy = TRUE; break;
-    case 'n': arguments->no_mtab = TRUE; break;
-    case 'r': arguments->read_only = TRUE; break;
-    case 'v': arguments->verbose = TRUE; break;
-    case 'N': arguments->namespace = optarg; break;
-    case 't': break;
-    case 'h': fputs (help, stdout); return FALSE;
-    case 'V': printf ("umount.vmafs %s\n", VMAFS_VERSION); return FALSE;
-    default: *status = MNT_EX_USAGE;
+    case 'f':
+      arguments->force = TRUE;
+      break;
+    case 'l':
+      arguments->lazy = TRUE;
+      break;
+    case 'n':
+      arguments->no_mtab = TRUE;
+      break;
+    case 'r':
+      arguments->read_only = TRUE;
+      break;
+    case 'v':
+      arguments->verbose = TRUE;
+      break;
+    case 'N':
+      arguments->namespace = optarg;
+      break;
+    case 't':
+      break;
+    case 'h':
+      fputs (help, stdout);
+      return FALSE;
+    case 'V':
+      printf ("umount.vmafs %s\n", VMAFS_VERSION);
+      return FALSE;
+    default:
+      *status = MNT_EX_USAGE;
     }
   if (*status == MNT_EX_SUCCESS && argc - optind == 1) {
     arguments->dir = argv[optind];
     return TRUE;
   }
   *status = MNT_EX_USAGE;
-  g_autoptr (GError) error = g_error_new (HELPER_ERROR, MNT_EX_USAGE,
-                                          "needs one directory (see umount.vmafs --help)");
+  g_autoptr (GError) error
+      = g_error_new (HELPER_ERROR, MNT_EX_USAGE, "needs one directory (see umount.vmafs --help)");
   helper_fail (error);
   return FALSE;
 }
 
-/* --- who is behind it -------------------------------------------------------------------------- */
+/* --- who is behind it ----------------------------------------------------------------------- */
 
 /* The top mount on a directory, or NULL. */
 static struct libmnt_fs *
@@ -96,8 +116,8 @@ is_elsewhere (struct libmnt_context *context, struct libmnt_fs *fs)
 }
 
 /*
- * A mount of images tells itself.  Another user's is not asked: a FUSE file system may answer when it
- * likes.
+ * A mount of images tells itself.  Another user's is not asked: a FUSE file system may answer when
+ * it likes.
  */
 static pid_t
 pid_of_images (struct libmnt_fs *fs)
@@ -111,7 +131,7 @@ pid_of_images (struct libmnt_fs *fs)
   int fd = open (mnt_fs_get_target (fs), O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0)
     return 0;
-  pid_t pid = driver_pid (fd);
+  pid_t pid = driver_pid (fd, NULL);
   close (fd);
   return pid;
 }
@@ -128,8 +148,7 @@ process_behind (struct libmnt_context *context, struct libmnt_fs *fs)
     return -1;
   if (g_strcmp0 (type, "fuse.vmafs") == 0)
     pid = pid_of_images (fs);
-  else if (source != NULL && g_str_has_prefix (source, "/dev/loop")
-           && loop_get_tag (source, &tag))
+  else if (source != NULL && (mapper_get_tag (source, &tag) || loop_get_tag (source, &tag)))
     pid = tag.pid;
   return driver_pidfd (pid);
 }
@@ -143,7 +162,7 @@ wait_for_end (int pidfd)
     ;
 }
 
-/* --- unmounting -------------------------------------------------------------------------------- */
+/* --- unmounting ----------------------------------------------------------------------------- */
 
 /* Who is not root mounted with fusermount3, and needs it again. */
 static int
@@ -178,7 +197,9 @@ unmount (const Arguments *arguments, struct libmnt_context *context)
                  arguments->dir, arguments->dir);
   else
     g_set_error (&error, HELPER_ERROR, status, "%s: %s", arguments->dir,
-                 errnum != 0 ? g_strerror (errnum) : *message != '\0' ? message : "cannot be unmounted");
+                 errnum != 0        ? g_strerror (errnum)
+                 : *message != '\0' ? message
+                                    : "cannot be unmounted");
   return helper_fail (error);
 }
 

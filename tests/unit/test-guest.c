@@ -136,6 +136,62 @@ check_volume (const VmaLvmGroup *group, guint i, const char *name, gboolean is_w
 }
 
 static void
+check_piece (const VmaLvmGroup *group, guint volume, guint i, const char *pv, guint64 offset,
+             guint64 length)
+{
+  const VmaLvmVolume *v = g_ptr_array_index (group->volumes, volume);
+  const VmaLvmPiece *piece = &g_array_index (v->pieces, VmaLvmPiece, i);
+
+  g_assert_cmpuint (i, <, v->pieces->len);
+  g_assert_cmpstr (piece->pv_uuid, ==, pv);
+  g_assert_cmpuint (piece->offset, ==, offset);
+  g_assert_cmpuint (piece->length, ==, length);
+}
+
+static void
+test_pieces (void)
+{
+  const guint64 extent = 8192 * 512, data = 2048 * 512, other = 4096 * 512;
+  const char *const other_uuid = "other0-0000-0000-0000-0000-0000-000000";
+  g_autoptr (VmaLvmGroup) group = vma_lvm_parse (text, strlen (text), UUID, NULL);
+
+  check_piece (group, 0, 0, UUID, data + 5 * extent, 10 * extent);
+  check_piece (group, 2, 0, UUID, data + 40 * extent, 10 * extent);
+  check_piece (group, 2, 1, UUID, data + 60 * extent, 2 * extent);
+  check_piece (group, 3, 0, UUID, data + 70 * extent, extent);
+  check_piece (group, 3, 1, other_uuid, other + 71 * extent, extent);
+}
+
+/* A gap, an unknown physical volume, and another kind of segment. */
+static void
+test_no_pieces (void)
+{
+  static const struct {
+    const char *from, *to;
+    gboolean is_broken;
+  } changes[] = {
+    { "start_extent = 10", "start_extent = 11", TRUE },
+    { "\"pv0\", 71", "\"pv7\", 71", FALSE },
+    { "type = \"striped\"", "type = \"raid1\"", FALSE },
+    { "stripe_count = 1", "stripe_count = 2", FALSE },
+  };
+
+  for (gsize i = 0; i < G_N_ELEMENTS (changes); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autoptr (GString) changed = g_string_new (text);
+    g_string_replace (changed, changes[i].from, changes[i].to, 0);
+    g_autoptr (VmaLvmGroup) group = vma_lvm_parse (changed->str, changed->len, UUID, &error);
+    g_assert_cmpint (group == NULL, ==, changes[i].is_broken);
+    if (group == NULL)
+      continue;
+    const VmaLvmVolume *last
+        = g_ptr_array_index (group->volumes, group->volumes->len - 1);
+    g_assert_null (last->pieces);
+    g_assert_false (last->is_window);
+  }
+}
+
+static void
 test_group (void)
 {
   g_autoptr (GError) error = NULL;
@@ -415,6 +471,8 @@ main (int argc, char **argv)
   g_test_add_func ("/guest/layout/records", test_records);
   g_test_add_func ("/guest/layout/elsewhere", test_elsewhere);
   g_test_add_func ("/guest/lvm/group", test_group);
+  g_test_add_func ("/guest/lvm/pieces", test_pieces);
+  g_test_add_func ("/guest/lvm/no-pieces", test_no_pieces);
   g_test_add_func ("/guest/lvm/cut-text", test_cut_text);
   g_test_add_func ("/guest/lvm/bad-text", test_bad_text);
   g_test_add_func ("/guest/lvm/area", test_area);
