@@ -116,8 +116,13 @@ check_together (const Run *run, GError **error)
     return vma_fail (error, VMA_ERROR_INVALID, "which archive? (or --sync none)");
   if (job->sync != VMA_SYNC_FULL && (job->bitmap != NULL || job->vmstate))
     return vma_fail (error, VMA_ERROR_INVALID, "--bitmap and --vmstate go with --sync full only");
-  if (job->base != NULL && job->bitmap == NULL)
+  if (job->sync == VMA_SYNC_TOP && job->base == NULL)
+    return vma_fail (error, VMA_ERROR_INVALID,
+                     "--sync top needs --incremental, with an archive of what is below");
+  if (job->base != NULL && job->bitmap == NULL && job->sync == VMA_SYNC_FULL)
     return vma_fail (error, VMA_ERROR_INVALID, "--incremental needs --bitmap");
+  if (job->base != NULL && job->sync == VMA_SYNC_NONE)
+    return vma_fail (error, VMA_ERROR_INVALID, "--incremental makes an archive");
   if (job->delta && job->base == NULL)
     return vma_fail (error, VMA_ERROR_INVALID, "--delta needs --incremental");
   if (run->as_json && g_strcmp0 (run->output, "-") == 0)

@@ -197,7 +197,7 @@ new_target (VmaJob *job, uid_t qemu_user, GError **error)
     .scratch_size = o->scratch_size,
     .on_full = o->on_full,
     .view = o->mount != NULL,
-    .delta = o->delta || o->sync == VMA_SYNC_TOP,
+    .delta = o->delta,
     .changed_only = changed_only,
     /* A hook write that is held up holds up all of QEMU when the next background copy starts. */
     .request_timeout = MIN (o->cbw_timeout, MAX_REQUEST_SECONDS),
@@ -209,7 +209,7 @@ new_target (VmaJob *job, uid_t qemu_user, GError **error)
 
   for (guint i = 0; i < n_disks (job); i++) {
     disks[i] = (VmaTargetDisk) { disk_at (job, i)->name, disk_at (job, i)->size };
-    changed_only[i] = job->states[i].old != NULL;
+    changed_only[i] = job->states[i].old != NULL || o->sync == VMA_SYNC_TOP;
     if (changed_only[i])
       options.base = o->base;
   }

@@ -18,7 +18,7 @@
 
 typedef enum {
   VMA_SYNC_FULL,
-  VMA_SYNC_TOP,  /* what the topmost image of each disk has */
+  VMA_SYNC_TOP,  /* what the topmost image of each disk has; the rest is `base` */
   VMA_SYNC_NONE, /* no archive, only the view */
 } VmaSync;
 

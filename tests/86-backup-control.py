@@ -341,6 +341,30 @@ def test_incremental():
         is_clean(guest)
 
 
+def test_top():
+    """Of a disk over a base image only what stands in the upper one is read."""
+    with folder() as at:
+        base, top = os.path.join(at, "base.raw"), os.path.join(at, "top.qcow2")
+        with open(base, "wb") as f:
+            f.write(random.Random(8).randbytes(4 << 20) + bytes(SIZE - (4 << 20)))
+        below, out = os.path.join(at, "below.vma"), os.path.join(at, "a.vma")
+        same(tool("create", below, f"drive-virtio0={base}").returncode, 0, "the archive below")
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", top],
+                       check=True)
+        with Guest([Disk(SIZE, fmt="qcow2", path=top)], boot=False) as guest:
+            guest.io(0, "write -P 5 1000k 200k")
+            guest.io(0, "flush")
+            subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", top, base + ".all"], check=True)
+            result = run_program(PROGRAM, "run", "--qmp", guest.socket, "--sync", "top", "--json",
+                                 "--incremental", below, out)
+            same((result.returncode, result.stderr), (0, ""), "backup")
+            check_archive(out, {"drive-virtio0": slurp(base + ".all")})
+            result = run_program(PROGRAM, "run", "--qmp", guest.socket, "--sync", "top", "--delta",
+                                 "--incremental", below, out + "2")
+            same((result.returncode, result.stderr), (0, ""), "backup")
+            check(os.path.getsize(out + "2") < 1 << 20, "a delta has all of it")
+
+
 def test_migrated_away():
     """The images belong to another QEMU then: what is read of them counts no more."""
     with Guest(two_disks(), boot=False) as guest:
@@ -491,6 +515,7 @@ def test_usage():
                           (["run", "--qmp", "s", "--id", "a/b", "x"], "--id: letters"),
                           (["run", "--qmp", "s", "--incremental", "b", "x"], "needs --bitmap"),
                           (["run", "--qmp", "s", "--delta", "x"], "--delta needs"),
+                          (["run", "--qmp", "s", "--sync", "top", "x"], "--sync top needs"),
                           (["run", "--qmp", "s", "--json", "-"], "exclude each other"),
                           (["set-speed", "a"], "missing argument"),
                           (["clean"], "--qmp is missing")):
