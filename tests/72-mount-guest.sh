@@ -62,16 +62,21 @@ make_squashfs() # IMAGE
 
 # A volume group with a logical volume in one piece, and one in two.  No device mapper is needed: the place of
 # the first one is computed, one extent behind the start of the data.
-make_lvm() # IMAGE
+lvm_on() # DEVICE-PATTERN: defines lvm_do
 {
-    local device config
-    device=$(losetup -f --show "$1")
-    config="devices { filter=[\"a|^$device\$|\",\"r|.*|\"] use_devicesfile=0 } backup { backup=0 archive=0 }
+    config="devices { filter=[\"a|^($1)\$|\",\"r|.*|\"] use_devicesfile=0 } backup { backup=0 archive=0 }
         global { locking_dir=\"$TEST_TMP\" } activation { udev_sync=0 udev_rules=0 monitoring=0 }"
     lvm_do()
     {
         LVM_SUPPRESS_FD_WARNINGS=1 lvm "$1" --config "$config" --driverloaded n "${@:2}"
     }
+}
+
+make_lvm() # IMAGE
+{
+    local device
+    device=$(losetup -f --show "$1")
+    lvm_on "$device"
     lvm_do pvcreate --dataalignment 1m "$device"
     lvm_do vgcreate -s 1m guestvg "$device"
     lvm_do lvcreate -an -Zn -Wn -l 1 -n first guestvg
@@ -86,6 +91,23 @@ make_lvm() # IMAGE
     mkfs.ext4 -q -L pieces -d tree lv.raw
     dd if=lv.raw of="$1" bs=1M count=1 seek=1 conv=notrunc,sparse
     dd if=lv.raw of="$1" bs=1M skip=1 seek=22 conv=notrunc,sparse
+}
+
+# One over two disks: seven extents of a mebibyte on each.
+make_lvm_over_two() # DISK DISK
+{
+    local one two
+    truncate -s 8M "$1" "$2"
+    one=$(losetup -f --show "$1") two=$(losetup -f --show "$2")
+    lvm_on "$one|$two"
+    lvm_do pvcreate --dataalignment 1m "$one" "$two"
+    lvm_do vgcreate -s 1m widevg "$one" "$two"
+    lvm_do lvcreate -an -Zn -Wn -l 14 -n wide widevg "$one" "$two"
+    losetup -d "$one" "$two"
+    truncate -s 14M lv.raw
+    mkfs.ext4 -q -L wide -d tree lv.raw
+    dd if=lv.raw of="$1" bs=1M count=7 seek=1 conv=notrunc,sparse
+    dd if=lv.raw of="$2" bs=1M skip=7 seek=1 conv=notrunc,sparse
 }
 
 make_disk gpt.raw 640M <<END
@@ -116,8 +138,10 @@ fill mbr.raw 6 make_lvm
 fill mbr.raw 7 make_squashfs
 make_squashfs bare.raw >/dev/null
 truncate -s 16M bare.raw
+make_lvm_over_two pv1.raw pv2.raw >lvm.log 2>&1
 
-"$VMATOOL" create a.vma drive-t72a=gpt.raw drive-t72b=mbr.raw drive-t72c=bare.raw
+"$VMATOOL" create a.vma drive-t72a=gpt.raw drive-t72b=mbr.raw drive-t72c=bare.raw \
+    drive-t72d=pv1.raw drive-t72e=pv2.raw
 zstd -q -1 a.vma -o a.vma.zst
 
 holds() # TYPE FILE: what is mounted
@@ -218,15 +242,19 @@ esac
 END
 chmod +x "$TEST_TMP/sbin/dmsetup"
 echo no >fail
-mount -t vmafs a.vma "$dir" -o lv=guestvg/first
-holds ext4 data/random
-findmnt -n -o SOURCE --mountpoint "$dir" | grep -q '^/dev/mapper/vmafs-' || fail "$(findmnt "$dir")"
-same_text 2 "$(wc -l <table)"
+for volume in widevg/wide guestvg/first; do
+    mount -t vmafs a.vma "$dir" -o lv=$volume
+    holds ext4 data/random
+    findmnt -n -o SOURCE --mountpoint "$dir" | grep -q '^/dev/mapper/vmafs-' ||
+        fail "$(findmnt "$dir")"
+    same_text 2 "$(wc -l <table)"
+    umount "$dir"
+    # The loop device in the place of the device mapper's lets go of the others at once, and so they are gone.
+    check_nothing_left drive-t72 "below a logical volume in pieces"
+    same_text "" "$(losetup -n -O NAME -j "$TEST_TMP/mapped")"
+done
+expect_fail 32 'widevg/wide: .*only LVM' "$helper" a.vma "$dir" -o disk=t72d,lv=widevg/wide
 grep -qE '^create vmafs-[0-9]+-[0-9a-f]{16} --readonly$' dmsetup.log
-umount "$dir"
-# The loop device in the place of the device mapper's lets go of the others at once, and so they are gone.
-check_nothing_left drive-t72 "below a logical volume in pieces"
-same_text "" "$(losetup -n -O NAME -j "$TEST_TMP/mapped")"
 echo yes >fail
 expect_fail 2 'dmsetup remove' "$helper" a.vma "$dir" -o lv=guestvg/first
 check_nothing_left drive-t72 "by a dmsetup that fails"
