@@ -21,6 +21,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Writes that nobody has synced reach the medium after this time, as the kernel does it for files. */
+#define FLUSH_SECONDS 10
+
 static VmaMount *
 mount_of (fuse_req_t req)
 {
@@ -634,8 +637,10 @@ fs_init (void *data, struct fuse_conn_info *conn)
 #endif
   /* O_TRUNC comes as a change of size, which is refused; what we hold of times is no sign of change. */
   conn->want &= ~(unsigned) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
-  if (mount->mounted != NULL && mount->mounted->overlay != NULL)
+  if (mount->mounted != NULL && mount->mounted->overlay != NULL) {
     vma_overlay_keep (mount->mounted->overlay);
+    vma_overlay_start_flusher (mount->mounted->overlay, FLUSH_SECONDS);
+  }
   vma_daemon_ready (mount->daemon);
 }
 

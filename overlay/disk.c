@@ -193,6 +193,7 @@ note_change (VmaOverlayDisk *disk, guint64 written)
 {
   atomic_store_explicit (&disk->mtime, g_get_real_time () / G_USEC_PER_SEC, memory_order_relaxed);
   atomic_fetch_add_explicit (&disk->written, written, memory_order_relaxed);
+  atomic_fetch_add_explicit (&disk->overlay->changes, 1, memory_order_relaxed);
 }
 
 gssize

@@ -13,6 +13,8 @@
 #define VMA_OVERLAY_LOCKS 64u
 #define VMA_OVERLAY_REGION (1024u * 1024u)
 
+typedef struct VmaFlusher VmaFlusher;
+
 struct VmaOverlayDisk {
   VmaOverlay *overlay;
   VmaImage *image;
@@ -37,6 +39,8 @@ struct VmaOverlay {
   guint n_disks;
   VmaOverlayDisk *disks;
   VmaOverlayLayout layout;
+  _Atomic guint64 changes; /* writes so far */
+  VmaFlusher *flusher;     /* NULL: none */
 
   pthread_mutex_t lock; /* of what follows */
   pthread_cond_t synced;
@@ -55,6 +59,9 @@ int vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error);
 int vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
                       const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
                       GError **error);
+
+/* Stops the thread, if it is `running`. */
+void vma_flusher_free (VmaFlusher *flusher, gboolean running);
 
 /* The whole of it, or an error; VMA_ERROR_NO_SPACE where it is for want of space. */
 gboolean vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **error);

@@ -89,9 +89,17 @@ vma_overlay_open (const char *file, VmaArchive *archive, GError **error)
   return g_steal_pointer (&overlay);
 }
 
+static void
+stop_flusher (VmaOverlay *overlay)
+{
+  if (overlay->flusher != NULL)
+    vma_flusher_free (g_steal_pointer (&overlay->flusher), TRUE);
+}
+
 void
 vma_overlay_free (VmaOverlay *overlay)
 {
+  stop_flusher (overlay);
   for (guint i = 0; i < overlay->n_disks; i++) {
     VmaOverlayDisk *disk = &overlay->disks[i];
     for (guint j = 0; j < VMA_OVERLAY_LOCKS; j++)
@@ -240,6 +248,7 @@ vma_overlay_sync (VmaOverlay *overlay, GError **error)
 gboolean
 vma_overlay_close (VmaOverlay *overlay, GError **error)
 {
+  stop_flusher (overlay);
   return overlay->file == NULL || vma_overlay_sync (overlay, error);
 }
 

@@ -40,6 +40,12 @@ VmaOverlayDisk *vma_overlay_disk (VmaOverlay *overlay, guint8 device);
  */
 gboolean vma_overlay_sync (VmaOverlay *overlay, GError **error);
 
+/*
+ * From now on what was written is synced after so many seconds, also if nobody asks for it.  A named
+ * file only.
+ */
+void vma_overlay_start_flusher (VmaOverlay *overlay, guint seconds);
+
 /* The last sync of a named file.  No other call may be under way, but free() follows. */
 gboolean vma_overlay_close (VmaOverlay *overlay, GError **error);
 void vma_overlay_free (VmaOverlay *overlay);

@@ -52,6 +52,16 @@ start_vmafs "$archive" "$mnt" -o overlay,rw,mode=0644
 same_text '644 444' "$(stat -c %a "$disk" mnt/qemu-server.conf | xargs)"
 stop_vmafs "$mnt"
 
+# The kernel asks nothing before each write (once it asked for security.capability).
+"$VMAFS" -d "$archive" "$mnt" -o overlay >requests 2>&1 &
+cleanup_fn stop_vmafs "$mnt"
+wait_until 10 is_mounted "$mnt"
+dd if=/dev/zero of="$disk" bs=4k count=200 conv=notrunc status=none
+stop_vmafs "$mnt"
+wait
+same_text 200 "$(grep -c 'opcode: WRITE ' requests)"
+[ "$(grep -c 'opcode: GET' requests)" -lt 20 ] || fail "the kernel asks before each write"
+
 # What does not fit is refused, and left alone; a mount that fails leaves no new file.
 start_vmafs "$archive" "$mnt" -o overlay="$TEST_TMP/o"
 mkdir mnt2

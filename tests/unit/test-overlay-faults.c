@@ -408,6 +408,32 @@ test_killed (void)
     check_disk (f->overlay, &g_array_index (f->disks, Disk, i), synced | 1, f->writes | 1);
 }
 
+/* Without a sync, but old enough. */
+static void
+test_flusher (void)
+{
+  g_autoptr (GRand) rand = g_rand_new_with_seed (98);
+  g_autoptr (Fixture) f = fixture_new (98);
+  g_autoptr (GError) error = NULL;
+  VmaOverlayUsage usage = { 0 };
+
+  vma_overlay_start_flusher (f->overlay, 1);
+  for (guint i = 0; i < 40; i++)
+    random_write (f, rand);
+  vma_overlay_get_usage (f->overlay, &usage);
+  guint64 begun = usage.syncs, before;
+  do { /* and it comes to rest when nothing more is written */
+    before = usage.syncs;
+    g_usleep (2500000);
+    vma_overlay_get_usage (f->overlay, &usage);
+  } while (usage.syncs == begun || usage.syncs != before);
+  vma_overlay_free (f->overlay); /* not closed */
+  f->overlay = vma_overlay_open (f->file, f->archive, &error);
+  g_assert_no_error (error);
+  for (guint i = 0; i < f->disks->len; i++)
+    check_disk (f->overlay, &g_array_index (f->disks, Disk, i), f->writes | 1, f->writes | 1);
+}
+
 /* --- full, broken ----------------------------------------------------------------------------- */
 
 /*
@@ -539,6 +565,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/overlay/power-failure", test_power_failure);
   g_test_add_func ("/overlay/killed", test_killed);
+  g_test_add_func ("/overlay/flusher", test_flusher);
   g_test_add_func ("/overlay/no-space", test_no_space);
   g_test_add_func ("/overlay/no-space-first", test_no_space_first);
   g_test_add_func ("/overlay/broken-medium", test_broken_medium);
