@@ -216,6 +216,17 @@ wait_until 10 test -e "$mnt/g/$disk"
 same_bytes "multi/$disk" "$mnt/g/$disk"
 same_text g.vma.zst "$(status '.archives[] | select(.name == "g") | .file')"
 
+# --- by mount(8)'s helper ----------------------------------------------------------------------------------
+
+helper=$BUILDDIR/mount-helper/mount.vmafs
+if [ "$(id -u)" = 0 ] && [ -x "$helper" ]; then
+    mkdir by-helper
+    cleanup_fn stop_vmafs "$TEST_TMP/by-helper"
+    "$helper" "$TEST_TMP/dump" "$TEST_TMP/by-helper" -o idle=5,max_open=3
+    same_bytes "true/$disk" "by-helper/whole/$disk"
+    stop_vmafs "$TEST_TMP/by-helper"
+fi
+
 # --- ends in the middle of it ------------------------------------------------------------------------------
 
 head -c $((size / 2)) "$fixtures/multi-disk.vma.zst" >dump/h.vma.dat
