@@ -107,9 +107,10 @@ list (Parser *parser, GPtrArray *values, GError **error)
   for (parser->p++; peek (parser) != ']';) {
     if (!value (parser, values, error))
       return FALSE;
-    if (peek (parser) == ',')
+    char next = peek (parser);
+    if (next == ',')
       parser->p++;
-    else if (*parser->p != ']' || parser->p == parser->end)
+    else if (next != ']')
       return broken (parser, "a list does not end", error);
   }
   parser->p++;
