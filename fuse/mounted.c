@@ -88,16 +88,9 @@ static VmaArchive *
 open_archive (const char *path, const VmaMountOptions *options, const VmaMountedPlace *place,
               GError **error)
 {
-  VmaArchiveOptions archive_options = {
-    .salvage = options->salvage,
-    .base = options->base,
-    .cache_dir = options->cache_dir,
-    .cache_size = options->cache_size,
-    .memory_limit = options->memory_limit,
-    .follow = options->follow,
-    .report = on_report,
-  };
+  VmaArchiveOptions archive_options = vma_mount_options_archive (options);
 
+  archive_options.report = on_report;
   if (place != NULL) {
     guint64 cache = options->cache_size != 0 ? options->cache_size : DEFAULT_CACHE;
     archive_options.cache_size = MAX (cache / CACHE_SHARE, LEAST_CACHE);

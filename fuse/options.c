@@ -407,3 +407,16 @@ vma_mount_options_clear (VmaMountOptions *options)
   g_free (options->overlay_file);
   g_free (options->fuse_options);
 }
+
+VmaArchiveOptions
+vma_mount_options_archive (const VmaMountOptions *options)
+{
+  return (VmaArchiveOptions){
+    .salvage = options->salvage,
+    .base = options->base,
+    .cache_dir = options->cache_dir,
+    .cache_size = options->cache_size,
+    .memory_limit = options->memory_limit,
+    .follow = options->follow,
+  };
+}

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include "image/archive.h"
+
 #include <glib.h>
 #include <sys/types.h>
 
@@ -41,6 +43,9 @@ typedef struct {
 /* FALSE and an error fit to follow "vmafs: " where the arguments are wrong (exit status 2). */
 gboolean vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error);
 void vma_mount_options_clear (VmaMountOptions *options);
+
+/* How the archive is opened; the strings stay those of `options`. */
+VmaArchiveOptions vma_mount_options_archive (const VmaMountOptions *options);
 
 typedef enum {
   VMA_MOUNT_OPTION_UNKNOWN,

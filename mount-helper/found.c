@@ -4,9 +4,12 @@
 #include "image/find.h"
 #include "mount-helper/mapper.h"
 #include "mount-helper/message.h"
+#include "tool/progress.h"
 
 #include <libmount.h>
 #include <uuid/uuid.h>
+
+#define INTERVAL_MS 100
 
 static void
 piece_clear (FoundPiece *piece)
@@ -34,15 +37,9 @@ on_report (gpointer data G_GNUC_UNUSED, const GError *what)
 static VmaArchive *
 open_archive (const MountArguments *arguments, GError **error)
 {
-  const VmaMountOptions *driver = &arguments->driver;
-  const VmaArchiveOptions options = {
-    .salvage = driver->salvage,
-    .cache_dir = driver->cache_dir,
-    .cache_size = driver->cache_size,
-    .memory_limit = driver->memory_limit,
-    .follow = driver->follow,
-    .report = on_report,
-  };
+  VmaArchiveOptions options = vma_mount_options_archive (&arguments->driver);
+
+  options.report = on_report;
   if (g_file_test (arguments->archive, G_FILE_TEST_IS_DIR)) {
     g_set_error (error, HELPER_ERROR, MNT_EX_FAIL,
                  "%s: a directory holds no file system of a guest (name one archive in it)",
@@ -154,18 +151,39 @@ set_key (const MountArguments *arguments, Found *found)
   g_strlcpy (found->tag.key, g_checksum_get_string (sum), sizeof found->tag.key);
 }
 
+/* All of the index, so that it is saved.  A bar shows how far it is, on a terminal. */
+static gboolean
+wait_for_index (VmaArchive *archive, GCancellable *cancellable, GError **error)
+{
+  guint64 size = vma_source_size (vma_archive_source (archive));
+  g_autoptr (GError) failure = NULL;
+  gboolean ok;
+
+  tool_progress_start ("indexing", size != VMA_SIZE_UNKNOWN ? size : 0);
+  while (!(ok = vma_archive_wait_index (archive, INTERVAL_MS, cancellable, &failure))
+         && failure == NULL)
+    tool_progress_set (vma_index_position (vma_archive_index (archive)));
+  tool_progress_end ();
+  if (failure != NULL)
+    g_propagate_error (error, g_steal_pointer (&failure));
+  return ok;
+}
+
 /*
- * Looks for the volume, with an index of our own.  Whoever looks at a whole disk waits for most of
- * a scan; so it is finished and saved before vmafs is started, which then needs none.
+ * With an index of our own.  Whoever looks at both ends of a disk waits for most of a scan; so it
+ * is finished and saved before vmafs is started, which then needs none.
  */
 gboolean
 found_search (Found *found, const MountArguments *arguments, GCancellable *cancellable,
               GError **error)
 {
   g_autoptr (VmaArchive) archive = open_archive (arguments, error);
+  const VmaMountOptions *driver = &arguments->driver;
   const VmaDevice *disk = NULL;
 
   if (archive == NULL)
+    return FALSE;
+  if (driver->cache_dir != NULL && !driver->follow && !wait_for_index (archive, cancellable, error))
     return FALSE;
   if (arguments->disk != NULL
       && (disk = vma_archive_find_disk (archive, arguments->disk, error)) == NULL)
@@ -182,6 +200,5 @@ found_search (Found *found, const MountArguments *arguments, GCancellable *cance
   if (found_is_in_pieces (found) ? !mapper_check (error)
                                  : !found_check_type (found, arguments, error))
     return FALSE;
-  return arguments->driver.cache_dir == NULL || arguments->driver.follow
-         || vma_archive_wait_index (archive, -1, cancellable, error);
+  return TRUE;
 }
