@@ -84,15 +84,16 @@ vma_graph_insert (VmaGraph *graph, guint index, const char *bitmap, GError **err
 }
 
 JsonNode *
-vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap, guint64 speed)
+vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap, guint64 speed,
+                gboolean hold)
 {
   g_autofree char *job = vma_graph_name (graph, "job", disk);
   g_autofree char *snapshot = vma_graph_name (graph, "snap", disk);
   g_autofree char *raw = vma_graph_name (graph, "raw", disk);
   JsonNode *arguments = vma_json_make (
-      "job-id:s", job, "device:s", snapshot, "target:s", raw, "auto-dismiss:b", FALSE, "sync:s",
-      bitmap != NULL ? "bitmap" : sync, "bitmap:s", bitmap, "bitmap-mode:s",
-      bitmap != NULL ? "never" : NULL, "speed:i", (gint64) speed, NULL);
+      "job-id:s", job, "device:s", snapshot, "target:s", raw, "auto-dismiss:b", FALSE,
+      "auto-finalize:b", !hold, "sync:s", bitmap != NULL ? "bitmap" : sync, "bitmap:s", bitmap,
+      "bitmap-mode:s", bitmap != NULL ? "never" : NULL, "speed:i", (gint64) speed, NULL);
 
   /* What was copied need not be copied before writes any more. */
   if (graph->features.discard_source)

@@ -42,9 +42,12 @@ gboolean vma_graph_insert (VmaGraph *graph, guint disk, const char *bitmap, GErr
 gboolean vma_graph_switch (VmaQmp *qmp, const char *qdev, const char *parent, const char *node,
                            GError **error);
 
-/* A background copy.  `sync` full, top, or, if there is one, what `bitmap` of the snapshot has. */
+/*
+ * A background copy.  `sync` full, top, or, if there is one, what `bitmap` of the snapshot has.  With
+ * `hold` it stays when it is done ("pending") until it gets job-finalize.
+ */
 JsonNode *vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitmap,
-                          guint64 speed);
+                          guint64 speed, gboolean hold);
 /*
  * Starts all of them, at once: QEMU waits for every request to end before it starts one, and with it
  * the guest, and requests of a copy that runs already end only when the archive takes them.  `copies`, an

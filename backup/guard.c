@@ -3,6 +3,7 @@
 
 #include "backup/clean.h"
 #include "backup/names.h"
+#include "backup/vmstate.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -43,7 +44,8 @@ typedef struct {
   pid_t backup_pid;
   const char *qmp, *id;
   GPtrArray *mounts, *folders, *files;
-  gboolean nodes, paused;
+  gboolean nodes, paused, saving;
+  gint64 bandwidth;
 } Watch;
 
 /* The one letter that /proc has for a process; 0 where it is gone. */
@@ -129,6 +131,8 @@ clean_qemu (Watch *w, GError **error)
     g_clear_error (&why);
     g_usleep (500 * 1000);
   }
+  if (w->saving)
+    vma_memory_abandon (qmp, w->bandwidth);
   gboolean goes_on = !w->paused || vma_qmp_run (qmp, "cont", NULL, error);
   g_autofree char *prefix = vma_node_prefix (w->id);
   return vma_clean (qmp, prefix, TRUE, NULL, goes_on ? error : NULL) && goes_on;
@@ -159,7 +163,7 @@ take_over (Watch *w, const char *what)
   for (guint i = 0; i < w->mounts->len; i++)
     take_mount_away (g_ptr_array_index (w->mounts, i));
   poll (&dead, 1, 10 * 1000);
-  if (w->nodes || w->paused)
+  if (w->nodes || w->paused || w->saving)
     clean_qemu (w, &error);
   for (guint i = 0; i < w->files->len; i++)
     vma_socket_remove_stale (g_ptr_array_index (w->files, i));
@@ -178,6 +182,10 @@ take_message (Watch *w, const char *text)
   case 'f': g_ptr_array_add (w->files, g_strdup (text + 1)); break;
   case 'n': w->nodes = text[1] == '1'; break;
   case 'p': w->paused = text[1] == '1'; break;
+  case 'v':
+    w->saving = text[1] == '1';
+    w->bandwidth = g_ascii_strtoll (text + 2, NULL, 10);
+    break;
   case 'q': return TRUE;
   default: break; /* a heartbeat */
   }
@@ -339,6 +347,14 @@ void
 vma_guard_set_paused (VmaGuard *guard, gboolean paused)
 {
   tell (guard, paused ? "p1" : "p0");
+}
+
+void
+vma_guard_set_memory (VmaGuard *guard, gboolean saving, gint64 bandwidth)
+{
+  g_autofree char *text = g_strdup_printf ("v%d%" G_GINT64_FORMAT, saving, bandwidth);
+
+  tell (guard, text);
 }
 
 void

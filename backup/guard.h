@@ -29,5 +29,8 @@ void vma_guard_set_nodes (VmaGuard *guard, gboolean there);
 /* The guest is paused by us, for a moment. */
 void vma_guard_set_paused (VmaGuard *guard, gboolean paused);
 
+/* Memory is being saved, or not any more; see vma_memory_abandon(). */
+void vma_guard_set_memory (VmaGuard *guard, gboolean saving, gint64 bandwidth);
+
 /* Nothing is left to guard.  Frees. */
 void vma_guard_end (VmaGuard *guard);

@@ -54,20 +54,20 @@ open_file (const char *near, guint64 size, GError **error)
 }
 
 static gboolean
-set_capability (VmaGraph *graph, gboolean on, GError **error)
+set_capability (VmaQmp *qmp, gboolean on, GError **error)
 {
   JsonNode *capability
       = vma_json_make ("capability:s", "background-snapshot", "state:b", on, NULL);
 
-  return vma_qmp_run (graph->qmp, "migrate-set-capabilities",
+  return vma_qmp_run (qmp, "migrate-set-capabilities",
                       vma_json_make ("capabilities:o", vma_json_list (capability, NULL), NULL),
                       error);
 }
 
 static void
-set_bandwidth (VmaMemory *memory, gint64 bandwidth)
+set_bandwidth (VmaQmp *qmp, gint64 bandwidth)
 {
-  vma_qmp_run (memory->graph->qmp, "migrate-set-parameters",
+  vma_qmp_run (qmp, "migrate-set-parameters",
                vma_json_make ("max-bandwidth:i", bandwidth, NULL), NULL);
 }
 
@@ -80,7 +80,7 @@ hurry (VmaMemory *memory)
 
   memory->old_bandwidth = vma_json_int (vma_json_node_object (parameters), "max-bandwidth", -1);
   if (memory->old_bandwidth >= 0)
-    set_bandwidth (memory, (gint64) FAST);
+    set_bandwidth (memory->graph->qmp, (gint64) FAST);
 }
 
 VmaMemory *
@@ -107,7 +107,7 @@ vma_memory_new (VmaGraph *graph, const char *near, GError **error)
   memory->graph = graph;
   memory->fd = fd;
   memory->old_bandwidth = memory->fdset = -1;
-  memory->live = set_capability (graph, TRUE, &refused);
+  memory->live = set_capability (graph->qmp, TRUE, &refused);
   if (!memory->live) {
     memory->why_not = g_strdup (refused->message);
     hurry (memory);
@@ -179,25 +179,31 @@ look (VmaMemory *memory, gint64 *pages, gboolean *done, GError **error)
   return FALSE;
 }
 
+/* One look; FALSE also where there is no use in going on. */
+static gboolean
+look_on (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target, gint64 *pages,
+         GError **error)
+{
+  if (g_cancellable_is_cancelled (cancellable))
+    return vma_fail (error, VMA_ERROR_CANCELLED, "cancelled");
+  return !vma_target_has_failed (target, error) && look (memory, pages, &memory->finished, error);
+}
+
 gboolean
-vma_memory_save (VmaMemory *memory, GError **error)
+vma_memory_save (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target, GError **error)
 {
   g_autofree char *uri = pass_file (memory, error);
   gint64 until = g_get_monotonic_time () + START_SECONDS * G_USEC_PER_SEC, pages = 0;
-  gboolean done = FALSE;
 
   if (uri == NULL
       || !vma_qmp_run (memory->graph->qmp, "migrate", vma_json_make ("uri:s", uri, NULL), error))
     return FALSE;
   memory->started = TRUE;
-  while (look (memory, &pages, &done, error)) {
-    memory->finished = done;
-    if (done || (memory->live && pages > 0))
+  while (look_on (memory, cancellable, target, &pages, error)) {
+    if (memory->finished || (memory->live && pages > 0))
       return TRUE;
-    if (memory->live && g_get_monotonic_time () > until) {
-      g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "QEMU does not begin to save the memory");
-      return FALSE;
-    }
+    if (memory->live && g_get_monotonic_time () > until)
+      return vma_fail (error, VMA_ERROR_IO, "QEMU does not begin to save the memory");
     g_usleep (memory->live ? 500 : 20000);
   }
   return FALSE;
@@ -209,12 +215,7 @@ vma_memory_wait (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target
   gint64 pages;
 
   while (!memory->finished) {
-    if (g_cancellable_is_cancelled (cancellable)) {
-      g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "cancelled");
-      return FALSE;
-    }
-    if (vma_target_has_failed (target, error)
-        || !look (memory, &pages, &memory->finished, error))
+    if (!look_on (memory, cancellable, target, &pages, error))
       return FALSE;
     if (!memory->finished)
       g_usleep (100 * 1000);
@@ -222,22 +223,52 @@ vma_memory_wait (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target
   return TRUE;
 }
 
+/* Until QEMU has given it up. */
+static void
+cancel_migration (VmaQmp *qmp)
+{
+  static const char *const under_way[]
+      = { "setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug", NULL };
+  gint64 until = g_get_monotonic_time () + START_SECONDS * G_USEC_PER_SEC;
+  gboolean going;
+
+  vma_qmp_run (qmp, "migrate_cancel", NULL, NULL);
+  do {
+    g_autoptr (JsonNode) reply
+        = vma_qmp_execute (qmp, "query-migrate", NULL, VMA_QMP_SECONDS, NULL);
+    const char *status = vma_json_string (vma_json_node_object (reply), "status");
+    going = status != NULL && g_strv_contains (under_way, status);
+    if (going)
+      g_usleep (20 * 1000);
+  } while (going && g_get_monotonic_time () < until);
+}
+
+void
+vma_memory_abandon (VmaQmp *qmp, gint64 bandwidth)
+{
+  cancel_migration (qmp);
+  set_capability (qmp, FALSE, NULL);
+  if (bandwidth >= 0)
+    set_bandwidth (qmp, bandwidth);
+}
+
+gint64
+vma_memory_old_bandwidth (VmaMemory *memory)
+{
+  return memory->old_bandwidth;
+}
+
 void
 vma_memory_end (VmaMemory *memory)
 {
   VmaQmp *qmp = memory->graph->qmp;
 
-  if (memory->started && !memory->finished) {
-    gboolean done = FALSE;
-    gint64 pages, until = g_get_monotonic_time () + START_SECONDS * G_USEC_PER_SEC;
-    vma_qmp_run (qmp, "migrate_cancel", NULL, NULL);
-    while (look (memory, &pages, &done, NULL) && !done && g_get_monotonic_time () < until)
-      g_usleep (20 * 1000);
-  }
+  if (memory->started && !memory->finished)
+    cancel_migration (qmp);
   if (memory->live)
-    set_capability (memory->graph, FALSE, NULL);
+    set_capability (qmp, FALSE, NULL);
   if (memory->old_bandwidth >= 0)
-    set_bandwidth (memory, memory->old_bandwidth);
+    set_bandwidth (qmp, memory->old_bandwidth);
   if (memory->fdset >= 0)
     vma_qmp_run (qmp, "remove-fd", vma_json_make ("fdset-id:i", memory->fdset, NULL), NULL);
   memory->live = memory->started = FALSE;

@@ -22,15 +22,23 @@ void vma_memory_free (VmaMemory *memory);
 gboolean vma_memory_is_live (VmaMemory *memory);
 const char *vma_memory_why_not_live (VmaMemory *memory);
 
-/* With the guest stopped: when this returns it may go on. */
-gboolean vma_memory_save (VmaMemory *memory, GError **error);
+/* With the guest stopped: when this returns it may go on.  Ends early when the target fails. */
+gboolean vma_memory_save (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target,
+                          GError **error);
 
-/* Waits until all is in the file.  Ends early when the target fails. */
+/* Waits until all is in the file. */
 gboolean vma_memory_wait (VmaMemory *memory, GCancellable *cancellable, VmaTarget *target,
                           GError **error);
 
 /* Stops what is under way, and gives QEMU its settings back. */
 void vma_memory_end (VmaMemory *memory);
+
+/*
+ * The same for a job that died: cancels, and sets the limit back to `bandwidth` (< 0: was not changed;
+ * vma_memory_old_bandwidth() tells).
+ */
+void vma_memory_abandon (VmaQmp *qmp, gint64 bandwidth);
+gint64 vma_memory_old_bandwidth (VmaMemory *memory);
 
 /* At the beginning of what was saved. */
 int vma_memory_fd (VmaMemory *memory);

@@ -184,6 +184,9 @@ def test_paused_guest_stays_paused():
         guest.qmp.execute("stop")
         same(backup(guest, guest.path("a.vma")).returncode, 0, "status")
         is_clean(guest, running=False)
+        check("the guest is paused" in failed(backup(guest, "--vmstate", guest.path("b.vma")),
+                                              "b.vma", offset=False), "message")
+        is_clean(guest, running=False)
 
 
 def test_ends():
@@ -339,6 +342,54 @@ def test_incremental():
         same((result.returncode, result.stderr.count("a full copy")), (0, 2), result.stderr)
         check_archive(path(5), truth)
         is_clean(guest)
+
+
+def capabilities(guest):
+    return [c["capability"] for c in guest.qmp.execute("query-migrate-capabilities") if c["state"]]
+
+
+def restores(guest, archive):
+    with folder() as out:
+        same(tool("extract", archive, out + "/x").returncode, 0, "extract")
+        disks = [Disk(d.size, d.bus, d.style, path=f"{out}/x/disk-{name}.raw")
+                 for d, name in zip(guest.disks, ("drive-virtio0", "drive-scsi1"))]
+        with Guest(disks, boot=False, incoming=f"exec:cat {out}/x/vmstate.bin") as again:
+            wait_for(lambda: again.qmp.execute("query-status")["status"] == "paused", 60,
+                     "the memory comes in")
+            again.qmp.execute("cont")
+            same(again.qmp.execute("query-status")["status"], "running", "status")
+
+
+def test_memory():
+    """While the guest runs on, and where that cannot be; and QEMU has its settings back."""
+    with Guest(two_disks(), boot=False) as guest:
+        bandwidth = guest.qmp.execute("query-migrate-parameters")["max-bandwidth"]
+        other = {"capability": "auto-converge", "state": True}
+        for number, live in enumerate((True, False)):
+            if not live:  # the two exclude each other
+                guest.qmp.execute("migrate-set-capabilities", {"capabilities": [other]})
+            fill(guest, 50 + number)
+            out, truth = guest.path(f"{number}.vma"), truth_of(guest)
+            result = backup(guest, "--vmstate", out)
+            same(result.returncode, 0, result.stderr)
+            paused = "the guest will pause" in result.stderr
+            check(live != paused or live, f"said: {result.stderr}")
+            check_archive(out, truth)
+            is_clean(guest)
+            same(capabilities(guest), [] if live else ["auto-converge"], "capabilities")
+            same(guest.qmp.execute("query-migrate-parameters")["max-bandwidth"], bandwidth, "limit")
+            restores(guest, out)
+        # Killed while the guest is paused for it.
+        guest.qmp.execute("migrate-set-parameters", {"max-bandwidth": 12345})
+        with fakeqmp.Proxy(guest.path("proxy"), guest.socket, hold="query-migrate\"") as proxy:
+            process = subprocess.Popen([PROGRAM, "run", "--qmp", proxy.path, "--vmstate",
+                                        guest.path("x.vma")], stderr=subprocess.PIPE, text=True)
+            proxy.wait_held()
+            process.kill()
+            proxy.let_go()
+            ended(process, -9, "died; the guest and QEMU were left as")
+        wait_clean(guest)
+        same(guest.qmp.execute("query-migrate-parameters")["max-bandwidth"], 12345, "limit")
 
 
 def test_top():
