@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/packed-pass.h"
 
-#include "source/packed-follow.h"
+#include "source/follow.h"
 #include "source/packed-pieces.h"
 #include "vma/error.h"
 

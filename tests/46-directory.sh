@@ -193,24 +193,34 @@ mkdir dump
 size=$(stat -c %s "$fixtures/multi-disk.vma.zst")
 head -c $((size / 2)) "$fixtures/multi-disk.vma.zst" >dump/g.vma.dat
 head -c 100 "$fixtures/multi-disk.vma.zst" >dump/start.vma.dat
+plain=vzdump-qemu-101-2026_11_20-04_00_00 # compressed, vzdump would write a .vma.dat
+plain_size=$(stat -c %s "$fixtures/multi-disk.vma")
+head -c $((plain_size / 2 + 100)) "$fixtures/multi-disk.vma" >dump/$plain.dat
 cp "$fixtures/tiny.vma" dump/whole.vma
 start_vmafs dump "$mnt"
-same_text "$(printf '%s\n' g start whole)" "$(ls "$mnt")"
+same_text "$(printf '%s\n' g start $plain whole)" "$(ls "$mnt")"
 [ -e "$mnt/g/$disk" ] || fail "a growing archive is not shown"
 cat "$mnt/g/$disk" >grown &
 reader=$!
+cat "$mnt/$plain/$disk" >grown-plain &
+plain_reader=$!
 # Nothing of this one can be known yet; who asks waits, and can be interrupted, and the others go on.
 cat "$mnt/start/$disk" >/dev/null 2>&1 &
 waiting=$!
 same_bytes "true/$disk" "$mnt/whole/$disk"
 kill -0 $reader || fail "the reader does not wait for the rest"
+kill -0 $plain_reader || fail "the reader of a plain archive does not wait for the rest"
 kill -0 $waiting || fail "nobody waits for the header"
 kill -INT $waiting 2>/dev/null
 kill -TERM $waiting
 wait $waiting 2>/dev/null || true
 tail -c +$((size / 2 + 1)) "$fixtures/multi-disk.vma.zst" >>dump/g.vma.dat
 mv dump/g.vma.dat dump/g.vma.zst
+tail -c +$((plain_size / 2 + 101)) "$fixtures/multi-disk.vma" >>dump/$plain.dat
+mv dump/$plain.dat dump/$plain.vma
 wait $reader || fail "the reader of a growing archive failed"
+wait $plain_reader || fail "the reader of a growing plain archive failed: $(cat "$mnt/$plain/ERROR")"
+same_bytes "multi/$disk" grown-plain
 same_bytes "multi/$disk" grown
 wait_until 10 test -e "$mnt/g/$disk"
 same_bytes "multi/$disk" "$mnt/g/$disk"

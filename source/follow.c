@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "source/packed-follow.h"
+#include "source/follow.h"
 
 #include <errno.h>
 #include <fcntl.h>
