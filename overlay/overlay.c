@@ -3,11 +3,14 @@
 
 #include "index/lock.h"
 #include "overlay/overlay-impl.h"
+#include "vma/bytes.h"
 #include "vma/error.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /* Reads the bitmap of a disk, of which most is a hole. */
 static gboolean
@@ -51,6 +54,26 @@ open_disk (VmaOverlay *overlay, VmaArchive *archive, guint i, GError **error)
   return disk->map != NULL && (overlay->file == NULL || load_map (overlay, disk, place, error));
 }
 
+/* A delta's content is that of its bases, too. */
+static gboolean
+add_identity (VmaArchive *base, VmaSourceIdentity *identity, GError **error)
+{
+  guint8 bytes[16 + 8 + 16 + 16];
+  VmaSourceIdentity below;
+
+  for (; base != NULL; base = vma_archive_base (base)) {
+    if (!vma_source_identity (vma_archive_source (base), &below, error))
+      return FALSE;
+    memcpy (bytes, identity->head, 16);
+    vma_put_le64 (bytes + 16, below.size);
+    memcpy (bytes + 24, below.head, 16);
+    memcpy (bytes + 40, below.tail, 16);
+    vma_put_le64 (identity->head, XXH3_64bits_withSeed (bytes, sizeof bytes, 0));
+    vma_put_le64 (identity->head + 8, XXH3_64bits_withSeed (bytes, sizeof bytes, 1));
+  }
+  return TRUE;
+}
+
 static gboolean
 open_scratch (VmaOverlay *overlay, VmaArchive *archive, GError **error)
 {
@@ -59,7 +82,8 @@ open_scratch (VmaOverlay *overlay, VmaArchive *archive, GError **error)
 
   if (overlay->file == NULL)
     overlay->fd = vma_scratch_open_temporary (&overlay->layout, error);
-  else if (vma_source_identity (vma_archive_source (archive), &identity, error)) {
+  else if (vma_source_identity (vma_archive_source (archive), &identity, error)
+           && add_identity (vma_archive_base (archive), &identity, error)) {
     vma_overlay_header (&overlay->layout, vma_archive_header (archive), &identity, header);
     overlay->fd
         = vma_scratch_open (overlay->file, &overlay->layout, header, &overlay->created, error);

@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import threading
+import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from harness import *
@@ -189,6 +190,38 @@ def test_damaged():
                 same(error.errno, 5, "errno")
         os.close(fd)
     os.unlink(path)
+
+
+def test_delta():
+    """Over a delta and its base; the overlay is bound to both."""
+    rng = random.Random(5)
+    old = bytearray(rng.randbytes(20 * 65536))
+    new = bytearray(old)
+    for cluster in (3, 4, 11):
+        new[cluster * 65536:(cluster + 1) * 65536] = rng.randbytes(65536)
+    base, delta, other = (os.path.join(TMP, name) for name in ("base.vma", "delta.vma", "other.vma"))
+    lower = vmagen.Archive(5, [vmagen.Disk(1, "drive-scsi0", old)])
+    lower.write(base)
+
+    class Delta(vmagen.Archive):
+        def listing(self):
+            return [(disk, cluster) for disk, cluster in super().listing() if cluster in (3, 4, 11)]
+
+    Delta(6, [vmagen.Disk(1, "drive-scsi0", new)],
+          [(0, ("vma-base.uuid", str(uuid.UUID(bytes=lower.uuid)).encode()))]).write(delta)
+    overlay = os.path.join(TMP, "delta.overlay")
+    disks = {"disk-drive-scsi0.raw": new}
+    for turn in range(2):
+        with mounted(delta, "-o", f"base={base},overlay={overlay}") as mnt:
+            check_disks(mnt, disks)
+            change(os.path.join(mnt, "disk-drive-scsi0.raw"), new, turn)
+            check_disks(mnt, disks)
+    with open(base, "rb") as f, open(other, "wb") as g:
+        g.write(f.read() + b"x")
+    with folder() as mnt:
+        line = failed(run_program(VMAFS, delta, mnt, "-o", f"base={other},overlay={overlay}"),
+                      overlay, offset=False)
+        check("in another file" in line, line)
 
 
 run(globals())
