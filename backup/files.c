@@ -312,6 +312,7 @@ static void
 files_init (void *data G_GNUC_UNUSED, struct fuse_conn_info *conn)
 {
   conn->want &= ~(unsigned) (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+  conn->max_write = MIN (conn->max_write, VMA_SESSION_MAX_WRITE);
 }
 
 /*

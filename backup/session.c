@@ -10,14 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* How long stop() waits for threads that do not come back. */
 #define STUCK_SECONDS 5
 
+/* What the kernel wants for a write of VMA_SESSION_MAX_WRITE bytes, with its header. */
+#define BUFFER_SIZE (VMA_SESSION_MAX_WRITE + 16384u)
+
 typedef struct {
   VmaSession *session;
   pthread_t id;
-  struct fuse_buf buffer; /* kept from request to request */
+  guint8 *buffer; /* of a request */
 } Thread;
 
 struct VmaSession {
@@ -40,6 +44,11 @@ add_thread (VmaSession *session)
   sigset_t all, old;
 
   thread->session = session;
+  thread->buffer = aligned_alloc (4096, BUFFER_SIZE);
+  if (thread->buffer == NULL) {
+    g_free (thread);
+    return FALSE;
+  }
   sigfillset (&all);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   atomic_fetch_add (&session->idle, 1);
@@ -47,6 +56,7 @@ add_thread (VmaSession *session)
   pthread_sigmask (SIG_SETMASK, &old, NULL);
   if (failed != 0) {
     atomic_fetch_sub (&session->idle, 1);
+    free (thread->buffer);
     g_free (thread);
     return FALSE;
   }
@@ -64,25 +74,41 @@ see_that_one_is_idle (VmaSession *session)
     add_thread (session);
 }
 
+/* The next request; its size, or 0 at the end.  Can be cancelled, and leaves nothing half done then. */
+static gsize
+receive (Thread *thread)
+{
+  for (;;) {
+    /* Not by libfuse: ThreadSanitizer loses its way where a thread is cancelled in there. */
+    pthread_setcancelstate (PTHREAD_CANCEL_ENABLE, NULL);
+    gssize n = read (fuse_session_fd (thread->session->fuse), thread->buffer, BUFFER_SIZE);
+    int errnum = errno;
+    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
+
+    if (fuse_session_exited (thread->session->fuse))
+      return 0;
+    if (n > 0)
+      return (gsize) n;
+    /* ENOENT: the request was given up by its sender.  ENODEV: unmounted. */
+    if (n == 0 || (errnum != EINTR && errnum != EAGAIN && errnum != ENOENT))
+      return 0;
+  }
+}
+
 static void *
 serve (void *data)
 {
   Thread *thread = data;
   VmaSession *session = thread->session;
+  gsize n;
 
   pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
-  while (!fuse_session_exited (session->fuse)) {
-    /* stop() cancels those that wait here; a cancelled thread leaves nothing half done. */
-    pthread_setcancelstate (PTHREAD_CANCEL_ENABLE, NULL);
-    int n = fuse_session_receive_buf (session->fuse, &thread->buffer);
-    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
-    if (n == -EINTR)
-      continue;
-    if (n <= 0)
-      break;
+  while ((n = receive (thread)) > 0) {
+    struct fuse_buf request = { .mem = thread->buffer, .size = n };
+
     if (atomic_fetch_sub (&session->idle, 1) == 1)
       see_that_one_is_idle (session);
-    fuse_session_process_buf (session->fuse, &thread->buffer);
+    fuse_session_process_buf (session->fuse, &request);
     atomic_fetch_add (&session->idle, 1);
   }
   return NULL;
@@ -146,7 +172,7 @@ vma_session_stop (VmaSession *session)
       all = FALSE;
       continue;
     }
-    free (thread->buffer.mem);
+    free (thread->buffer);
     g_free (thread);
     g_ptr_array_remove_index_fast (session->threads, i);
   }

@@ -18,6 +18,9 @@
 
 typedef struct VmaSession VmaSession;
 
+/* Who sets max_write in its init() must not ask for more. */
+#define VMA_SESSION_MAX_WRITE (1024u * 1024u)
+
 /* `options` as of mount -o.  `data` is what fuse_req_userdata() gives. */
 VmaSession *vma_session_mount (const struct fuse_lowlevel_ops *ops, gpointer data,
                                const char *mountpoint, const char *options, guint max_threads,
