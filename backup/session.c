@@ -15,6 +15,13 @@
 /* How long stop() waits for threads that do not come back. */
 #define STUCK_SECONDS 5
 
+/*
+ * Takes a thread out of its read().  Sent again and again, since it may come just before that.  A cancelled
+ * thread would be simpler, if the sanitizers could cope with it.
+ */
+#define WAKE_SIGNAL (SIGRTMIN + 5)
+#define WAKE_MS     10
+
 /* What the kernel wants for a write of VMA_SESSION_MAX_WRITE bytes, with its header. */
 #define BUFFER_SIZE (VMA_SESSION_MAX_WRITE + 16384u)
 
@@ -50,6 +57,7 @@ add_thread (VmaSession *session)
     return FALSE;
   }
   sigfillset (&all);
+  sigdelset (&all, WAKE_SIGNAL);
   pthread_sigmask (SIG_SETMASK, &all, &old);
   atomic_fetch_add (&session->idle, 1);
   int failed = pthread_create (&thread->id, NULL, serve, thread);
@@ -74,23 +82,19 @@ see_that_one_is_idle (VmaSession *session)
     add_thread (session);
 }
 
-/* The next request; its size, or 0 at the end.  Can be cancelled, and leaves nothing half done then. */
+/* The next request; its size, or 0 at the end. */
 static gsize
 receive (Thread *thread)
 {
   for (;;) {
-    /* Not by libfuse: ThreadSanitizer loses its way where a thread is cancelled in there. */
-    pthread_setcancelstate (PTHREAD_CANCEL_ENABLE, NULL);
     gssize n = read (fuse_session_fd (thread->session->fuse), thread->buffer, BUFFER_SIZE);
-    int errnum = errno;
-    pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
 
-    if (fuse_session_exited (thread->session->fuse))
+    if (atomic_load (&thread->session->stopping))
       return 0;
     if (n > 0)
       return (gsize) n;
     /* ENOENT: the request was given up by its sender.  ENODEV: unmounted. */
-    if (n == 0 || (errnum != EINTR && errnum != EAGAIN && errnum != ENOENT))
+    if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != ENOENT))
       return 0;
   }
 }
@@ -102,7 +106,6 @@ serve (void *data)
   VmaSession *session = thread->session;
   gsize n;
 
-  pthread_setcancelstate (PTHREAD_CANCEL_DISABLE, NULL);
   while ((n = receive (thread)) > 0) {
     struct fuse_buf request = { .mem = thread->buffer, .size = n };
 
@@ -114,6 +117,11 @@ serve (void *data)
   return NULL;
 }
 
+static void
+on_wake (int number G_GNUC_UNUSED)
+{
+}
+
 VmaSession *
 vma_session_mount (const struct fuse_lowlevel_ops *ops, gpointer data, const char *mountpoint,
                    const char *options, guint max_threads, GError **error)
@@ -121,7 +129,9 @@ vma_session_mount (const struct fuse_lowlevel_ops *ops, gpointer data, const cha
   char *argv[] = { (char *)"vmabackup", (char *)"-o", (char *) options, NULL };
   struct fuse_args args = FUSE_ARGS_INIT (3, argv);
   VmaSession *session = g_new0 (VmaSession, 1);
+  const struct sigaction wake = { .sa_handler = on_wake }; /* without SA_RESTART */
 
+  sigaction (WAKE_SIGNAL, &wake, NULL);
   pthread_mutex_init (&session->lock, NULL);
   session->threads = g_ptr_array_new ();
   session->max_threads = max_threads;
@@ -149,10 +159,28 @@ vma_session_relieve (VmaSession *session, guint n)
     ;
 }
 
+/* Waits for a thread; FALSE where it does not come back until then. */
+static gboolean
+join (Thread *thread, gint64 until)
+{
+  do {
+    struct timespec soon;
+
+    pthread_kill (thread->id, WAKE_SIGNAL);
+    clock_gettime (CLOCK_REALTIME, &soon);
+    soon.tv_nsec += WAKE_MS * 1000000L;
+    soon.tv_sec += soon.tv_nsec / 1000000000L;
+    soon.tv_nsec %= 1000000000L;
+    if (pthread_timedjoin_np (thread->id, NULL, &soon) == 0)
+      return TRUE;
+  } while (g_get_monotonic_time () < until);
+  return FALSE;
+}
+
 gboolean
 vma_session_stop (VmaSession *session)
 {
-  struct timespec until;
+  gint64 until = g_get_monotonic_time () + STUCK_SECONDS * G_USEC_PER_SEC;
   gboolean all = TRUE;
 
   {
@@ -161,14 +189,10 @@ vma_session_stop (VmaSession *session)
   }
   fuse_session_exit (session->fuse);
   /* No thread is added any more: the list stays as it is. */
-  for (guint i = 0; i < session->threads->len; i++)
-    pthread_cancel (((Thread *)g_ptr_array_index (session->threads, i))->id);
-  clock_gettime (CLOCK_REALTIME, &until);
-  until.tv_sec += STUCK_SECONDS;
   for (guint i = session->threads->len; i-- > 0;) {
     Thread *thread = g_ptr_array_index (session->threads, i);
 
-    if (pthread_timedjoin_np (thread->id, NULL, &until) != 0) {
+    if (!join (thread, until)) {
       all = FALSE;
       continue;
     }

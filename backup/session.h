@@ -5,6 +5,8 @@
  * libfuse has a loop of its own; ours can add threads when those that are there are stuck in a
  * medium that hangs, and can be left behind with such threads.
  *
+ * Takes the signal SIGRTMIN+5 of the process, to wake its own threads.
+ *
  * Owns the FUSE session and its threads: as many as are busy at a time, up to a bound.
  *
  * Locking: mount, stop and free by one thread; relieve by any but those that serve the session.

@@ -36,6 +36,7 @@ typedef struct {
   guint disk;
   guint64 offset, size;
   atomic_bool interrupted;
+  GList link;
 } Read;
 
 struct VmaView {
@@ -281,7 +282,7 @@ take_ready (VmaView *view)
   for (GList *at = view->reads.head; at != NULL; at = at->next) {
     Read *read = at->data;
     if (is_ready (view, read)) {
-      g_queue_delete_link (&view->reads, at);
+      g_queue_unlink (&view->reads, at);
       return read;
     }
   }
@@ -384,6 +385,7 @@ view_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
   read->disk = node->disk;
   read->offset = (guint64) offset;
   read->size = n;
+  read->link.data = read;
   /* Before it is on the list: from there another thread may answer and free it. */
   fuse_req_interrupt_func (req, on_interrupt, read);
 
@@ -392,7 +394,7 @@ view_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
     start_threads (view);
   gboolean refused = view->stopped || view->n_threads == 0;
   if (!refused) {
-    g_queue_push_tail (&view->reads, read);
+    g_queue_push_tail_link (&view->reads, &read->link);
     pthread_cond_signal (&view->changed);
   }
   pthread_mutex_unlock (&view->lock);
