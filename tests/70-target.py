@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# test: timeout=200
 # The data side of live backups under a real qemu-storage-daemon, whose disks are written to all the time.
 """What is in the archive, and in the view, is the point in time, bit by bit; and failures end well."""
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
+# test: sanitize
 # The data side of live backups, with a QEMU that the test plays by writing to the files.
 """The order of things that a real QEMU does not let one choose, and what is made of an archive and its base."""
 
