@@ -5,6 +5,7 @@
 #include "image/image-impl.h"
 #include "index/lock.h"
 #include "index/saved.h"
+#include "source/nbd-uri.h"
 #include "vma/error.h"
 
 #include <signal.h>
@@ -175,7 +176,7 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
 {
   g_autoptr (VmaArchive) archive = g_new0 (VmaArchive, 1);
 
-  archive->path = g_strdup (path);
+  archive->path = vma_nbd_display (path);
   archive->cancel = g_cancellable_new ();
   archive->replaced = g_ptr_array_new_with_free_func ((GDestroyNotify) vma_index_free);
   pthread_mutex_init (&archive->lock, NULL);

@@ -42,7 +42,7 @@ typedef struct {
   GCancellable *cancellable; /* ends a wait for the header; may be NULL */
 } VmaArchiveOptions;
 
-/* "-" is a pipe: header and scanner work, images do not.  `options` may be NULL. */
+/* `path` as in source/source.h.  "-" is a pipe: header and scanner work, images do not.  `options` may be NULL. */
 VmaArchive *vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **error);
 
 /* Stops the scan and waits for its thread. */
@@ -68,6 +68,7 @@ void vma_archive_report_index_failure (VmaArchive *archive);
 /* A scanner that fills the archive's index in the caller's thread, instead of start_index. */
 VmaScanner *vma_archive_scanner_new (VmaArchive *archive);
 
+/* For messages: a URI's password is not in it. */
 const char *vma_archive_path (VmaArchive *archive);
 const VmaHeader *vma_archive_header (VmaArchive *archive);
 const VmaNames *vma_archive_names (VmaArchive *archive);

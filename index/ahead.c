@@ -8,12 +8,23 @@
 
 /* A search costs half an extent of data on average: this makes that two parts in a thousand. */
 #define SEGMENT_SIZE ((guint64) 1 << 30)
+/* Far away, a chain costs more than a search: the shorter the better, until there are threads for all. */
+#define SEGMENT_SIZE_FAR_MIN ((guint64) 32 << 20)
+#define SEGMENT_SIZE_FAR_MAX ((guint64) 256 << 20)
 
 /* Segments a thread may be ahead, and headers kept of one: more is a run of bare ones, read in bulk. */
 #define SEGMENTS_AHEAD 2u
 #define HEADERS_MAX 8192u
+#define HEADERS_MAX_FAR 1024u
 
+/* So many extents in a row that are smaller are a run of bare headers: the scan reads these in bulk. */
+#define SMALL_EXTENT (16u * 1024u)
+#define SMALL_MAX 8u
+
+/* Far away, a search reads at once all that it may have to look at. */
 #define SEARCH_SIZE (256u * 1024u)
+#define SEARCH_SIZE_FAR (4u * 1024u * 1024u)
+#define CANCEL_POLL_US 50000
 #define FULL_EXTENT ((guint64) VMA_EXTENT_MAX_SIZE)
 
 typedef struct {
@@ -25,6 +36,8 @@ typedef struct {
   guint64 start, end;
   GArray *headers; /* Header, ascending */
   guint next;      /* of these, the first that may be asked for */
+  guint64 at;      /* what the thread reads, or will read next; 0: it does not know yet */
+  guint64 go_on_at; /* where the scan is, if it has overtaken the thread */
   gboolean active; /* a thread is at it */
   gboolean given_up; /* the scan has caught up: the thread is to leave it */
 } Segment;
@@ -33,11 +46,15 @@ struct VmaAhead {
   VmaSource *source;
   guint8 uuid[VMA_UUID_SIZE];
   guint64 size;
+  gboolean far;
+  guint64 segment_size;
+  guint headers_max;
   GCancellable *cancellable;
   GArray *threads; /* pthread_t */
 
   pthread_mutex_t lock; /* of all below */
-  pthread_cond_t moved; /* the scan came into another segment, or `stop` */
+  pthread_cond_t moved; /* the scan has got on, or `stop` */
+  pthread_cond_t found; /* a thread has */
   guint64 base;         /* the place of a header, as far on as one is known */
   guint64 next_start;   /* of the segment that is taken next */
   GQueue segments;      /* Segment, ascending; those that the scan has not left */
@@ -73,12 +90,13 @@ read_header (VmaAhead *ahead, guint64 offset, Header *header, guint64 *end)
 static guint64
 search (VmaAhead *ahead, guint64 from, guint64 to)
 {
-  g_autofree guint8 *buffer = g_malloc (SEARCH_SIZE);
+  gsize room = ahead->far ? SEARCH_SIZE_FAR : SEARCH_SIZE;
+  g_autofree guint8 *buffer = g_malloc (room);
 
   to = MIN (to, from + FULL_EXTENT);
   while (from < to && !g_cancellable_is_cancelled (ahead->cancellable)) {
     VmaExtent extent;
-    gssize got = vma_source_pread (ahead->source, buffer, SEARCH_SIZE, from, VMA_READ_INDEX,
+    gssize got = vma_source_pread (ahead->source, buffer, room, from, VMA_READ_INDEX,
                                    ahead->cancellable, NULL);
     if (got < (gssize) VMA_EXTENT_HEADER_SIZE)
       break;
@@ -93,32 +111,59 @@ search (VmaAhead *ahead, guint64 from, guint64 to)
   return G_MAXUINT64;
 }
 
-/* Keeps a header; FALSE where the segment is to be left. */
+/* --- a thread's way through a segment ------------------------------------------------------------ */
+
+/* Before the thread reads at *at, or where the scan wants it to.  FALSE: it is to leave the segment. */
 static gboolean
+go_to (VmaAhead *ahead, Segment *segment, guint n_small, guint64 *at)
+{
+  VMA_LOCK (&ahead->lock);
+  for (;;) {
+    gboolean full = segment->headers->len - segment->next >= ahead->headers_max;
+
+    if (segment->go_on_at > *at) {
+      *at = segment->go_on_at;
+      n_small = 0;
+    }
+    segment->at = *at;
+    if (ahead->stop || segment->given_up || *at >= segment->end || (full && !ahead->far))
+      return FALSE;
+    if (!full && (n_small < SMALL_MAX || !ahead->far))
+      return TRUE;
+    pthread_cond_broadcast (&ahead->found); /* whoever waits for us must see that we wait */
+    pthread_cond_wait (&ahead->moved, &ahead->lock);
+  }
+}
+
+static void
 keep (VmaAhead *ahead, Segment *segment, const Header *header, guint64 end)
 {
   VMA_LOCK (&ahead->lock);
-  if (ahead->stop || segment->given_up)
-    return FALSE;
   g_array_append_val (segment->headers, *header);
+  segment->at = end;
   ahead->base = MAX (ahead->base, header->offset);
-  return segment->headers->len < HEADERS_MAX && end < segment->end;
+  pthread_cond_broadcast (&ahead->found);
 }
 
 static void
 follow_chain (VmaAhead *ahead, Segment *segment, guint64 base)
 {
   guint64 phase = base % FULL_EXTENT + FULL_EXTENT - segment->start % FULL_EXTENT;
-  guint64 at = segment->start + phase % FULL_EXTENT;
+  guint64 at = segment->start + phase % FULL_EXTENT, end = at;
+  guint n_small = 0;
   Header header;
 
-  if (at >= segment->end || !read_header (ahead, at, &header, &at)) {
+  gboolean found = at < segment->end && read_header (ahead, at, &header, &end);
+  if (!found) {
     at = search (ahead, segment->start, segment->end);
-    if (at == G_MAXUINT64 || !read_header (ahead, at, &header, &at))
-      return;
+    found = at != G_MAXUINT64 && read_header (ahead, at, &header, &end);
   }
-  while (keep (ahead, segment, &header, at) && read_header (ahead, at, &header, &at))
-    ;
+  while (found) {
+    keep (ahead, segment, &header, end);
+    n_small = end - header.offset < SMALL_EXTENT ? n_small + 1 : 0;
+    at = end;
+    found = go_to (ahead, segment, n_small, &at) && read_header (ahead, at, &header, &end);
+  }
 }
 
 /* The next segment, or NULL at the end.  Waits where the scan is far behind. */
@@ -134,7 +179,7 @@ take_segment (VmaAhead *ahead, guint64 *base)
 
   Segment *segment = g_new0 (Segment, 1);
   segment->start = ahead->next_start;
-  segment->end = segment->start + MIN (SEGMENT_SIZE, ahead->size - segment->start);
+  segment->end = segment->start + MIN (ahead->segment_size, ahead->size - segment->start);
   segment->headers = g_array_new (FALSE, FALSE, sizeof (Header));
   segment->active = TRUE;
   ahead->next_start = segment->end;
@@ -149,6 +194,7 @@ end_segment (VmaAhead *ahead, Segment *segment)
 {
   VMA_LOCK (&ahead->lock);
   segment->active = FALSE;
+  pthread_cond_broadcast (&ahead->found);
   if (segment->given_up && g_queue_find (&ahead->segments, segment) == NULL)
     segment_free (segment);
 }
@@ -169,7 +215,7 @@ run (void *data)
 
 VmaAhead *
 vma_ahead_new (VmaSource *source, const guint8 uuid[VMA_UUID_SIZE], guint64 position, guint64 size,
-               guint n_threads)
+               guint n_threads, gboolean far)
 {
   VmaAhead *ahead = g_new0 (VmaAhead, 1);
 
@@ -177,11 +223,20 @@ vma_ahead_new (VmaSource *source, const guint8 uuid[VMA_UUID_SIZE], guint64 posi
   memcpy (ahead->uuid, uuid, VMA_UUID_SIZE);
   ahead->size = size;
   ahead->base = position;
-  /* What comes next is the scan's own segment. */
-  ahead->next_start = position + SEGMENT_SIZE;
+  ahead->far = far;
+  ahead->segment_size = SEGMENT_SIZE;
+  ahead->headers_max = HEADERS_MAX;
+  if (far) {
+    ahead->segment_size = CLAMP ((size - position) / n_threads, SEGMENT_SIZE_FAR_MIN,
+                                 SEGMENT_SIZE_FAR_MAX);
+    ahead->headers_max = HEADERS_MAX_FAR;
+  }
+  /* What comes next is the scan's own segment, unless it is to wait for the threads. */
+  ahead->next_start = position + (far ? 0 : ahead->segment_size);
   ahead->cancellable = g_cancellable_new ();
   pthread_mutex_init (&ahead->lock, NULL);
   pthread_cond_init (&ahead->moved, NULL);
+  pthread_cond_init (&ahead->found, NULL);
   ahead->threads = g_array_new (FALSE, FALSE, sizeof (pthread_t));
 
   VMA_LOCK (&ahead->lock); /* threads look at how many there are */
@@ -209,6 +264,7 @@ vma_ahead_free (VmaAhead *ahead)
   g_queue_clear_full (&ahead->segments, segment_free);
   g_array_unref (ahead->threads);
   g_object_unref (ahead->cancellable);
+  pthread_cond_destroy (&ahead->found);
   pthread_cond_destroy (&ahead->moved);
   pthread_mutex_destroy (&ahead->lock);
   g_free (ahead);
@@ -229,27 +285,73 @@ leave_segments (VmaAhead *ahead, guint64 offset)
   }
 }
 
-gboolean
-vma_ahead_take (VmaAhead *ahead, guint64 offset, guint8 *header)
+/* Takes the header at `offset` out of what was found, if it is there.  *passed: nor will it be. */
+static gboolean
+take_header (Segment *segment, guint64 offset, guint8 *bytes, gboolean *passed)
 {
+  while (segment->next < segment->headers->len) {
+    const Header *header = &g_array_index (segment->headers, Header, segment->next);
+    *passed = header->offset > offset;
+    if (*passed)
+      return FALSE;
+    segment->next++;
+    if (header->offset < offset)
+      continue;
+    memcpy (bytes, header->bytes, VMA_EXTENT_HEADER_SIZE);
+    return TRUE;
+  }
+  return FALSE;
+}
+
+/* Waits for what a thread is about to find.  FALSE where that is not to be had. */
+static gboolean
+wait_for_header (VmaAhead *ahead, Segment *segment, guint64 offset, GCancellable *cancellable)
+{
+  if (!segment->active || segment->at > offset || g_cancellable_is_cancelled (cancellable))
+    return FALSE;
+  if (segment->at < offset) {
+    segment->go_on_at = offset;
+    pthread_cond_broadcast (&ahead->moved);
+  }
+  gint64 until = g_get_real_time () + CANCEL_POLL_US;
+  struct timespec ts = { until / G_USEC_PER_SEC, until % G_USEC_PER_SEC * 1000 };
+  pthread_cond_timedwait (&ahead->found, &ahead->lock, &ts);
+  return TRUE;
+}
+
+/* Gives a thread that waits for that room for more headers. */
+static void
+forget_taken (VmaAhead *ahead, Segment *segment)
+{
+  if (!ahead->far || segment->next < ahead->headers_max / 2)
+    return;
+  g_array_remove_range (segment->headers, 0, segment->next);
+  segment->next = 0;
+  pthread_cond_broadcast (&ahead->moved);
+}
+
+gboolean
+vma_ahead_take (VmaAhead *ahead, guint64 offset, guint8 *header, GCancellable *cancellable)
+{
+  gboolean passed = FALSE, more;
+
   VMA_LOCK (&ahead->lock);
   ahead->base = MAX (ahead->base, offset);
   leave_segments (ahead, offset);
-  ahead->next_start = MAX (ahead->next_start, offset + SEGMENT_SIZE / 16);
+  ahead->next_start
+      = MAX (ahead->next_start, offset + (ahead->far ? 0 : ahead->segment_size / 16));
 
   Segment *segment = g_queue_peek_head (&ahead->segments);
   if (segment == NULL || segment->start > offset)
     return FALSE;
-  while (segment->next < segment->headers->len) {
-    const Header *next = &g_array_index (segment->headers, Header, segment->next);
-    if (next->offset > offset)
-      return FALSE;
-    segment->next++;
-    if (next->offset == offset) {
-      memcpy (header, next->bytes, VMA_EXTENT_HEADER_SIZE);
+  do {
+    if (take_header (segment, offset, header, &passed)) {
+      forget_taken (ahead, segment);
       return TRUE;
     }
-  }
-  segment->given_up = TRUE;
+    more = !passed && ahead->far && wait_for_header (ahead, segment, offset, cancellable);
+  } while (more);
+  if (!passed)
+    segment->given_up = TRUE;
   return FALSE;
 }

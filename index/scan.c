@@ -106,7 +106,7 @@ consider_fetching_ahead (VmaScanner *scanner, guint64 offset)
   guint64 size = vma_source_size (scanner->source);
   gboolean far = requests >= MANY_REQUESTS;
 
-  if (!scanner->headers_only || scanner->ahead != NULL || requests < 2
+  if ((!scanner->headers_only && !far) || scanner->ahead != NULL || requests < 2
       || (!far && scanner->n_read++ % AHEAD_SAMPLE != 0))
     return;
   gint64 now = g_get_monotonic_time (), took = now - scanner->sample_us;
@@ -118,17 +118,18 @@ consider_fetching_ahead (VmaScanner *scanner, guint64 offset)
   if (size == VMA_SIZE_UNKNOWN || offset >= size || (!far && size - offset < AHEAD_MIN_BYTES))
     return;
   if (start)
-    scanner->ahead = vma_ahead_new (scanner->source, scanner->header->uuid, offset, size, requests);
+    scanner->ahead = vma_ahead_new (scanner->source, scanner->header->uuid, offset, size, requests,
+                                    far);
 }
 
 /* The header at `offset` as the window, if it was fetched ahead. */
 static gboolean
-take_from_ahead (VmaScanner *scanner, guint64 offset)
+take_from_ahead (VmaScanner *scanner, guint64 offset, GCancellable *cancellable)
 {
   if (scanner->want > VMA_EXTENT_HEADER_SIZE)
     return FALSE;
   consider_fetching_ahead (scanner, offset);
-  if (scanner->ahead == NULL || !vma_ahead_take (scanner->ahead, offset, scanner->window))
+  if (scanner->ahead == NULL || !vma_ahead_take (scanner->ahead, offset, scanner->window, cancellable))
     return FALSE;
   scanner->window_start = offset;
   scanner->window_size = VMA_EXTENT_HEADER_SIZE;
@@ -150,7 +151,7 @@ window_at (VmaScanner *scanner, guint64 offset, gsize size, const guint8 **bytes
   guint64 start = scanner->window_start, end = start + scanner->window_size;
 
   if ((offset < start || offset + size > end)
-      && !(size == VMA_EXTENT_HEADER_SIZE && take_from_ahead (scanner, offset))) {
+      && !(size == VMA_EXTENT_HEADER_SIZE && take_from_ahead (scanner, offset, cancellable))) {
     gsize want = MAX (scanner->want, size);
     gssize got = -1;
     if (want > size) /* a bad sector further on must not cost the header that is asked for */
@@ -208,6 +209,14 @@ damaged_at (guint64 offset, GError **error, const char *reason)
   return AT_DAMAGE;
 }
 
+/* Whether a read has failed without telling anything of the archive. */
+static gboolean
+is_hopeless (const GError *error)
+{
+  return g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED)
+         || g_error_matches (error, VMA_ERROR, VMA_ERROR_CONNECTION);
+}
+
 /* Reads and parses the header at `offset`. */
 static Step
 read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellable *cancellable,
@@ -224,7 +233,7 @@ read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellabl
   gssize got
       = window_at (scanner, offset, VMA_EXTENT_HEADER_SIZE, &bytes, cancellable, &local);
   if (got < 0) {
-    gboolean hopeless = g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED);
+    gboolean hopeless = is_hopeless (local);
     g_propagate_error (error, g_steal_pointer (&local));
     return hopeless ? AT_FAILURE : AT_DAMAGE;
   }
@@ -252,7 +261,8 @@ commit_held (VmaScanner *scanner)
 
 /* Makes the search buffer begin at or before `from` and reach behind it.  Bytes from there on, or -1. */
 static gssize
-search_at (VmaScanner *scanner, guint64 from, const guint8 **bytes, GCancellable *cancellable)
+search_at (VmaScanner *scanner, guint64 from, const guint8 **bytes, GCancellable *cancellable,
+           GError **error)
 {
   guint64 end = scanner->search_start + scanner->search_size;
 
@@ -263,7 +273,7 @@ search_at (VmaScanner *scanner, guint64 from, const guint8 **bytes, GCancellable
                                    VMA_READ_DATA, cancellable, NULL);
     if (got < 0) /* less of it: there is a bad place in it, perhaps not at once */
       got = vma_source_pread (scanner->source, scanner->search, UNREADABLE_STEP, from,
-                              VMA_READ_DATA, cancellable, NULL);
+                              VMA_READ_DATA, cancellable, error);
     scanner->search_start = from;
     scanner->search_size = got > 0 ? (gsize) got : 0;
     if (got < 0)
@@ -275,17 +285,24 @@ search_at (VmaScanner *scanner, guint64 from, const guint8 **bytes, GCancellable
 
 /*
  * The first sound extent header at or after `from`, or the end of the archive.  Places that cannot be
- * read are passed over.  G_MAXUINT64 when cancelled.
+ * read are passed over.  G_MAXUINT64 and an error when cancelled, or where a server went away.
  */
 static guint64
-find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable)
+find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable, GError **error)
 {
   for (;;) {
+    g_autoptr (GError) local = NULL;
     const guint8 *bytes;
-    gssize got = search_at (scanner, from, &bytes, cancellable);
+    gssize got = search_at (scanner, from, &bytes, cancellable, &local);
 
-    if (g_cancellable_is_cancelled (cancellable))
+    if (got < 0 && is_hopeless (local)) {
+      g_propagate_error (error, g_steal_pointer (&local));
       return G_MAXUINT64;
+    }
+    if (g_cancellable_is_cancelled (cancellable)) {
+      g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+      return G_MAXUINT64;
+    }
     if (got < 0) {
       /* Where not even the size is known, nothing behind a broken place can be had. */
       if (vma_source_size (scanner->source) == VMA_SIZE_UNKNOWN)
@@ -320,11 +337,12 @@ was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *
 {
   guint8 bytes[1 + VMA_EXTENT_HEADER_SIZE]; /* and the last byte before it */
   const guint8 *header = bytes + 1;
+  g_autoptr (GError) error = NULL;
   gssize got = vma_source_pread (scanner->source, bytes, sizeof bytes, expected - 1, VMA_READ_INDEX,
-                                 cancellable, NULL);
+                                 cancellable, &error);
 
   if (got < 0)
-    return TRUE;
+    return !is_hopeless (error);
   if (got < (gssize) sizeof bytes)
     return FALSE;
   if (memcmp (header, "VMAE", 4) == 0
@@ -360,12 +378,10 @@ resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GErr
 {
   guint64 expected = scanner->position;
   guint64 from = scanner->held ? scanner->offset + VMA_EXTENT_HEADER_SIZE : expected + 1;
-  guint64 found = find_next_header (scanner, from, cancellable);
+  guint64 found = find_next_header (scanner, from, cancellable, error);
 
-  if (found == G_MAXUINT64) {
-    g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+  if (found == G_MAXUINT64)
     return AT_FAILURE;
-  }
   guint64 size = vma_source_size (scanner->source);
   guint64 end = size == VMA_SIZE_UNKNOWN ? found : size;
   gboolean at_end = found >= end || end - found < VMA_EXTENT_HEADER_SIZE;
@@ -451,15 +467,13 @@ check_last (VmaScanner *scanner, guint64 size, GCancellable *cancellable, GError
 {
   g_autoptr (GError) damage = NULL;
   guint64 found
-      = find_next_header (scanner, scanner->offset + VMA_EXTENT_HEADER_SIZE, cancellable);
+      = find_next_header (scanner, scanner->offset + VMA_EXTENT_HEADER_SIZE, cancellable, error);
 
-  if (found >= size) {
-    if (!g_cancellable_is_cancelled (cancellable)) {
-      commit_held (scanner);
-      return AT_END;
-    }
-    g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
+  if (found == G_MAXUINT64)
     return AT_FAILURE;
+  if (found >= size) {
+    commit_held (scanner);
+    return AT_END;
   }
   damaged_at (scanner->offset, &damage, "bytes were lost inside it");
   Step step = step_over_damage (scanner, &damage, cancellable, error);

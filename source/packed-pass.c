@@ -5,7 +5,6 @@
 #include "source/packed-pieces.h"
 #include "vma/error.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
@@ -30,12 +29,13 @@
 typedef enum { PASS_IDLE, PASS_RUNNING, PASS_DONE, PASS_BROKEN } PassState;
 
 struct VmaPackedPass {
-  int fd;
+  const VmaPackedFile *file;
   const VmaCodec *codec;
   VmaCodecLimits limits;
   VmaSidecar *sidecar;
   gboolean follow;
   guint64 ring_size;
+  GCancellable *cancellable; /* of the thread's reads */
 
   /* The thread's own. */
   VmaPieces *pieces;
@@ -243,12 +243,10 @@ input_read (gpointer data, void *buffer, gsize size, guint64 offset, GError **er
     return -1;
   }
   while (done < size) {
-    gssize n = pread (pass->fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n < 0 && errno != EINTR) {
-      vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT " of the file",
-                           offset + done);
+    gssize n = vma_packed_file_read (pass->file, (guint8 *) buffer + done, size - done,
+                                     offset + done, pass->cancellable, error);
+    if (n < 0)
       return -1;
-    }
     if (n > 0) {
       done += (gsize) n;
     } else if (n == 0) {
@@ -268,9 +266,9 @@ input_read (gpointer data, void *buffer, gsize size, guint64 offset, GError **er
 static gssize
 input_read_some (VmaPackedPass *pass, void *buffer, gsize size, guint64 offset, GError **error)
 {
-  gssize n = pread (pass->fd, buffer, size, (off_t) offset);
+  gssize n = vma_packed_file_read (pass->file, buffer, size, offset, pass->cancellable, error);
 
-  if (n > 0)
+  if (n != 0)
     return n;
   return input_read (pass, buffer, pass->follow ? 1 : size, offset, error);
 }
@@ -342,12 +340,12 @@ static gboolean
 run_walk (VmaPackedPass *pass, GError **error)
 {
   VmaPassSink sink = { pass, sink_output, sink_walked };
-  gint64 size = lseek (pass->fd, 0, SEEK_END);
-  VmaCodecInput input = { pass, input_read, pass->follow ? G_MAXUINT64 : (guint64) size };
+  guint64 size = vma_packed_file_size (pass->file);
+  VmaCodecInput input = { pass, input_read, pass->follow ? G_MAXUINT64 : size };
   guint64 total = 0;
 
   return pass->codec->walk (&input, &pass->limits, &sink, &total, NULL, error)
-         && save_end (pass, (guint64) lseek (pass->fd, 0, SEEK_END), total, error);
+         && save_end (pass, vma_packed_file_size (pass->file), total, error);
 }
 
 static gboolean
@@ -534,6 +532,7 @@ static void
 stop_thread (VmaPackedPass *pass)
 {
   pass->stop = TRUE;
+  g_cancellable_cancel (pass->cancellable);
   pthread_cond_broadcast (&pass->wake);
   if (pass->has_thread) {
     pthread_mutex_unlock (&pass->mutex);
@@ -557,6 +556,7 @@ vma_packed_pass_rewind (VmaPackedPass *pass, guint64 index)
       pass->state = PASS_IDLE;
     }
     pass->stop = FALSE;
+    g_cancellable_reset (pass->cancellable);
     wake_readers (pass);
   }
   pthread_mutex_unlock (&pass->mutex);
@@ -564,12 +564,13 @@ vma_packed_pass_rewind (VmaPackedPass *pass, guint64 index)
 }
 
 VmaPackedPass *
-vma_packed_pass_new (int fd, const VmaCodec *codec, const VmaCodecLimits *limits,
-                     VmaSidecar *sidecar, gboolean follow)
+vma_packed_pass_new (const VmaPackedFile *file, const VmaCodec *codec,
+                     const VmaCodecLimits *limits, VmaSidecar *sidecar, gboolean follow)
 {
   VmaPackedPass *pass = g_new0 (VmaPackedPass, 1);
 
-  pass->fd = fd;
+  pass->file = file;
+  pass->cancellable = g_cancellable_new ();
   pass->codec = codec;
   pass->limits = *limits;
   pass->sidecar = sidecar;
@@ -578,7 +579,7 @@ vma_packed_pass_new (int fd, const VmaCodec *codec, const VmaCodecLimits *limits
   pass->wake_at = G_MAXUINT64;
   pass->total = VMA_SIZE_UNKNOWN;
   if (follow)
-    vma_follow_init (&pass->follower, fd);
+    vma_follow_init (&pass->follower, file->fd);
   pthread_mutex_init (&pass->mutex, NULL);
   pthread_cond_init (&pass->moved, NULL);
   pthread_cond_init (&pass->wake, NULL);
@@ -598,6 +599,7 @@ vma_packed_pass_free (VmaPackedPass *pass)
   stop_thread (pass);
   pthread_mutex_unlock (&pass->mutex);
   g_clear_error (&pass->error);
+  g_object_unref (pass->cancellable);
   g_free (pass->ring);
   pthread_cond_destroy (&pass->wake);
   pthread_cond_destroy (&pass->moved);

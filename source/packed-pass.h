@@ -15,18 +15,20 @@
  * with the error of the pass.  When the system refuses a read, those who wait get the error, and the
  * next reader starts the pass again.
  *
- * Does not own the descriptor and the sidecar, which must outlive it.
+ * Does not own the file and the sidecar, which must outlive it.
  * Locking: all functions may be called from any thread; free() when no other call is under way.
  */
 #pragma once
 
 #include "source/codec.h"
+#include "source/packed-file.h"
 #include "source/sidecar.h"
 
 typedef struct VmaPackedPass VmaPackedPass;
 
-VmaPackedPass *vma_packed_pass_new (int fd, const VmaCodec *codec, const VmaCodecLimits *limits,
-                                    VmaSidecar *sidecar, gboolean follow);
+VmaPackedPass *vma_packed_pass_new (const VmaPackedFile *file, const VmaCodec *codec,
+                                    const VmaCodecLimits *limits, VmaSidecar *sidecar,
+                                    gboolean follow);
 
 /* Ends the thread and waits for that. */
 void vma_packed_pass_free (VmaPackedPass *pass);

@@ -2,17 +2,14 @@
 #include "source/packed.h"
 
 #include "source/chunks.h"
-#include "source/identity.h"
 #include "source/packed-pass.h"
 #include "source/packed-streams.h"
 #include "source/sidecar.h"
 #include "source/source-impl.h"
 #include "vma/error.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #define DEFAULT_CACHE ((guint64) 256 << 20)
@@ -33,7 +30,7 @@
 typedef struct {
   VmaSource base;
   VmaSourceOps ops;
-  int fd;
+  VmaPackedFile file;
   const VmaCodec *codec;
   VmaCodecLimits limits;
   VmaCodecInput input;
@@ -74,16 +71,13 @@ decoder_input (gpointer data, void *buffer, gsize size, guint64 offset, GError *
   gsize done = 0;
 
   while (done < size) {
-    gssize n = pread (packed->fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
+    gssize n = vma_packed_file_read (&packed->file, (guint8 *) buffer + done, size - done,
+                                     offset + done, NULL, error);
+    if (n < 0)
+      return -1;
     if (n == 0)
       break;
-    if (n < 0 && errno != EINTR) {
-      vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT " of the file",
-                           offset + done);
-      return -1;
-    }
-    if (n > 0)
-      done += (gsize) n;
+    done += (gsize) n;
   }
   return (gssize) done;
 }
@@ -361,7 +355,16 @@ packed_size (VmaSource *base)
 static gboolean
 packed_identity (VmaSource *base, VmaSourceIdentity *identity, GError **error)
 {
-  return vma_identity_of_fd (((Packed *) base)->fd, identity, error);
+  return vma_packed_file_identity (&((Packed *) base)->file, identity, error);
+}
+
+static void
+packed_interrupt (VmaSource *base)
+{
+  Packed *packed = (Packed *) base;
+
+  if (packed->file.below != NULL)
+    vma_source_interrupt (packed->file.below);
 }
 
 static void
@@ -369,12 +372,13 @@ packed_free (VmaSource *base)
 {
   Packed *packed = (Packed *) base;
 
+  packed_interrupt (base);
   g_clear_pointer (&packed->pass, vma_packed_pass_free);
   g_clear_pointer (&packed->chunks, vma_chunks_free);
   g_clear_pointer (&packed->streams, vma_streams_free);
   g_clear_pointer (&packed->sidecar, vma_sidecar_free);
   pthread_mutex_destroy (&packed->repair);
-  close (packed->fd);
+  vma_packed_file_clear (&packed->file);
   g_free (packed);
 }
 
@@ -382,6 +386,7 @@ static const VmaSourceOps packed_ops = {
   .pread = packed_pread,
   .size = packed_size,
   .identity = packed_identity,
+  .interrupt = packed_interrupt,
   .free = packed_free,
 };
 
@@ -390,7 +395,7 @@ open_sidecar (const Packed *packed, const VmaPackedOptions *options, GError **er
 {
   VmaSidecarKey key = { .kind = packed->codec->kind, .spacing = packed->limits.spacing };
 
-  if (!vma_identity_of_fd (packed->fd, &key.identity, error))
+  if (!vma_packed_file_identity (&packed->file, &key.identity, error))
     return NULL;
   /* A file that grows has no identity yet. */
   return vma_sidecar_open (options->follow ? NULL : options->sidecar_directory, &key, error);
@@ -403,8 +408,8 @@ or_default (guint64 value, guint64 otherwise)
 }
 
 VmaSource *
-vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *options,
-                       GError **error)
+vma_packed_source_new (VmaPackedFile file, const VmaCodec *codec,
+                       const VmaPackedOptions *options, GError **error)
 {
   static const VmaPackedOptions defaults = { 0 };
   Packed *packed = g_new0 (Packed, 1);
@@ -416,14 +421,15 @@ vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *op
   packed->base.ops = &packed->ops;
   atomic_init (&packed->base.refs, 1);
   pthread_mutex_init (&packed->repair, NULL);
-  packed->fd = fd;
+  packed->file = file;
+  packed->ops.remote = file.below != NULL && vma_source_is_remote (file.below);
   packed->codec = codec;
   packed->limits.memory = or_default (options->memory_limit, DEFAULT_MEMORY);
   packed->limits.spacing
       = or_default (options->spacing, or_default (codec->spacing, DEFAULT_SPACING));
   packed->input = (VmaCodecInput){ packed, decoder_input, G_MAXUINT64 };
   if (!options->follow)
-    packed->input.size = (guint64) lseek (fd, 0, SEEK_END);
+    packed->input.size = vma_packed_file_size (&file);
 
   VmaChunksOps chunks_ops = { packed, packed_fill, parked_free, codec->decoder_new != NULL };
   packed->chunks = vma_chunks_new (&chunks_ops, or_default (options->cache_size, DEFAULT_CACHE),
@@ -435,7 +441,7 @@ vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *op
     return NULL;
   }
   packed->pass
-      = vma_packed_pass_new (fd, codec, &packed->limits, packed->sidecar, options->follow);
+      = vma_packed_pass_new (&packed->file, codec, &packed->limits, packed->sidecar, options->follow);
   return &packed->base;
 }
 
@@ -446,7 +452,7 @@ vma_packed_source_progress (VmaSource *source, guint64 *position, guint64 *size)
 
   if (source->ops->pread != packed_pread)
     return FALSE;
-  *size = (guint64) lseek (packed->fd, 0, SEEK_END);
+  *size = vma_packed_file_size (&packed->file);
   *position = vma_packed_pass_total (packed->pass) != VMA_SIZE_UNKNOWN
                   ? *size
                   : vma_packed_pass_position (packed->pass);

@@ -2,7 +2,7 @@
 /*
  * A compressed archive as a source that can be read at random, for any codec.
  *
- * Owns the file descriptor, the sidecar with the checkpoints, the pass that makes them, the cache of
+ * Owns the compressed file, the sidecar with the checkpoints, the pass that makes them, the cache of
  * decoded chunks, and the threads of all these.  A read goes, in this order, to the ring of the pass,
  * to a chunk (decoded from its front as far as needed, checked against its content hashes), or waits
  * for the pass.  Readers that go forwards get the next chunks decoded ahead.
@@ -16,6 +16,7 @@
 #pragma once
 
 #include "source/codec.h"
+#include "source/packed-file.h"
 #include "source/source.h"
 
 typedef struct {
@@ -27,11 +28,11 @@ typedef struct {
 } VmaPackedOptions;
 
 /*
- * Takes over `fd`, also where it fails.  `options` may be NULL for the defaults.  The source is
+ * Takes over `file`, also where it fails.  `options` may be NULL for the defaults.  The source is
  * complete: its ops (with the codec's kind) are set and it has one reference.
  */
-VmaSource *vma_packed_source_new (int fd, const VmaCodec *codec, const VmaPackedOptions *options,
-                                  GError **error);
+VmaSource *vma_packed_source_new (VmaPackedFile file, const VmaCodec *codec,
+                                  const VmaPackedOptions *options, GError **error);
 
 /* How far the pass has come in the compressed file of `size` bytes, for progress reports.  FALSE
  * where `source` is no packed one. */

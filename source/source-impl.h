@@ -12,16 +12,18 @@ typedef struct {
   const char *kind;
   gboolean sequential;
   guint requests; /* see vma_source_requests(); 0 is 1 */
+  gboolean remote; /* see vma_source_is_remote() */
 
   /* Takes over `fd` (which is at offset 0, or where a pipe's `head` bytes have been read already). */
   VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, const VmaSourceOptions *options,
                       GError **error);
 
-  /* As the functions of source.h.  `identity` may be NULL. */
+  /* As the functions of source.h.  `identity` and `interrupt` may be NULL. */
   gssize (*pread) (VmaSource *source, void *buffer, gsize size, guint64 offset, VmaReadHint hint,
                    GCancellable *cancellable, GError **error);
   guint64 (*size) (VmaSource *source);
   gboolean (*identity) (VmaSource *source, VmaSourceIdentity *identity, GError **error);
+  void (*interrupt) (VmaSource *source);
   void (*free) (VmaSource *source);
 } VmaSourceOps;
 

@@ -4,6 +4,8 @@
 #include "source/gzip.h"
 #include "source/lz4.h"
 #include "source/lzop.h"
+#include "source/nbd-uri.h"
+#include "source/nbd.h"
 #include "source/packed.h"
 #include "source/zstd/codec.h"
 #include "vma/error.h"
@@ -50,7 +52,8 @@ read_head (int fd, guint8 *head, gsize size)
 }
 
 static VmaSource *
-open_packed (int fd, const VmaCodec *codec, const VmaSourceOptions *options, GError **error)
+open_packed (VmaPackedFile file, const VmaCodec *codec, const VmaSourceOptions *options,
+             GError **error)
 {
   VmaPackedOptions packed = { 0 };
 
@@ -61,7 +64,37 @@ open_packed (int fd, const VmaCodec *codec, const VmaSourceOptions *options, GEr
       .memory_limit = options->memory_limit,
       .follow = options->follow,
     };
-  return vma_packed_source_new (fd, codec, &packed, error);
+  return vma_packed_source_new (file, codec, &packed, error);
+}
+
+static VmaSource *
+open_nbd (const char *uri, const VmaSourceOptions *options, GError **error)
+{
+#ifdef HAVE_LIBNBD
+  guint8 head[VMA_PROBE_SIZE];
+
+  if (options != NULL && options->follow) {
+    g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "an archive on a server cannot be followed: a server does not tell that it grows");
+    return NULL;
+  }
+  VmaSource *source = vma_nbd_source_new (uri, error);
+  if (source == NULL)
+    return NULL;
+  gssize size = vma_source_pread (source, head, sizeof head, 0, VMA_READ_INDEX, NULL, error);
+  const VmaCodec *codec = size > 0 ? find_codec (head, (gsize) size) : NULL;
+  if (codec != NULL)
+    return open_packed ((VmaPackedFile){ .fd = -1, .below = source }, codec, options, error);
+  if (size < 0)
+    g_clear_pointer (&source, vma_source_unref);
+  return source;
+#else
+  (void) uri;
+  (void) options;
+  g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+               "this program was built without libnbd, and reads files only");
+  return NULL;
+#endif
 }
 
 VmaSource *
@@ -69,6 +102,9 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
 {
   guint8 head[VMA_PROBE_SIZE];
   struct stat st;
+
+  if (vma_nbd_is_uri (path))
+    return open_nbd (path, options, error);
   int fd = strcmp (path, "-") == 0 ? fcntl (STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
                                    : open (path, O_RDONLY | O_CLOEXEC);
 
@@ -90,7 +126,7 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
   const VmaCodec *codec = find_codec (head, (gsize) size);
   gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
   if (codec != NULL && !sequential)
-    return open_packed (fd, codec, options, error);
+    return open_packed ((VmaPackedFile){ .fd = fd }, codec, options, error);
   if (codec != NULL) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
                  "header at 0: compressed with %s, which cannot be read from a pipe"
@@ -158,6 +194,19 @@ guint
 vma_source_requests (VmaSource *source)
 {
   return MAX (source->ops->requests, 1);
+}
+
+gboolean
+vma_source_is_remote (VmaSource *source)
+{
+  return source->ops->remote;
+}
+
+void
+vma_source_interrupt (VmaSource *source)
+{
+  if (source->ops->interrupt != NULL)
+    source->ops->interrupt (source);
 }
 
 const char *

@@ -32,7 +32,8 @@ typedef struct {
 } VmaSourceOptions;
 
 /*
- * Opens `path`, whose kind is found by its content.  "-" is standard input, which is sequential.
+ * Opens `path`, whose kind is found by its content.  "-" is standard input, which is sequential; an NBD URI
+ * (source/nbd-uri.h) names an archive on a server.
  * `options` may be NULL.  NULL and an error (VMA_ERROR_IO, VMA_ERROR_UNSUPPORTED) without the path in
  * it.
  */
@@ -68,6 +69,15 @@ gboolean vma_source_is_sequential (VmaSource *source);
  * disturb each other, a few for a local file, many for a server far away.
  */
 guint vma_source_requests (VmaSource *source);
+
+/* Whether a read may take as long as a server on a network likes, and should not be waited for by many. */
+gboolean vma_source_is_remote (VmaSource *source);
+
+/*
+ * Ends reads that wait for a server, now and from now on, with VMA_ERROR_CANCELLED: nobody needs their data any
+ * more.  On other sources it does nothing.
+ */
+void vma_source_interrupt (VmaSource *source);
 
 /* "plain", "pipe", "zstd", ...: for people. */
 const char *vma_source_kind (VmaSource *source);

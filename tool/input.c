@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/input.h"
 
+#include "source/nbd-uri.h"
 #include "tool/input-probe.h"
 #include "vma/error.h"
 
@@ -9,18 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static gboolean
-is_nbd_uri (const char *path)
-{
-  static const char *const schemes[]
-      = { "nbd://", "nbds://", "nbd+unix://", "nbds+unix://", "nbd+vsock://", "nbds+vsock://" };
-
-  for (guint i = 0; i < G_N_ELEMENTS (schemes); i++)
-    if (g_str_has_prefix (path, schemes[i]))
-      return TRUE;
-  return FALSE;
-}
 
 /* A file or block device: raw, or whatever its content says. */
 static ToolInput *
@@ -83,9 +72,10 @@ ToolInput *
 tool_input_open (const char *path, const char *format, const char *name, guint threads,
                  GError **error)
 {
-  char *shown = g_strdup_printf ("disk '%s' (%s)", name, path);
+  g_autofree char *display = vma_nbd_display (path);
+  char *shown = g_strdup_printf ("disk '%s' (%s)", name, display);
 
-  if (!is_nbd_uri (path))
+  if (!vma_nbd_is_uri (path))
     return open_path (path, format, shown, threads, error);
   if (format == NULL || strcmp (format, "raw") == 0)
     return tool_input_nbd_uri (path, shown, threads, error);

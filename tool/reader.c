@@ -55,6 +55,14 @@ note_unreadable (ToolReader *reader, guint64 start, guint64 end)
   g_array_append_val (reader->unreadable, range);
 }
 
+/* Whether a read has failed without telling anything of the archive. */
+static gboolean
+is_hopeless (const GError *error)
+{
+  return g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED)
+         || g_error_matches (error, VMA_ERROR, VMA_ERROR_CONNECTION);
+}
+
 /* Finds out which parts of a piece are bad. */
 static gboolean
 read_around (ToolReader *reader, guint8 *buffer, guint64 start, guint64 end, GError **error)
@@ -65,7 +73,7 @@ read_around (ToolReader *reader, guint8 *buffer, guint64 start, guint64 end, GEr
     if (vma_source_pread_full (reader->source, buffer, (gsize) (next - at), at, VMA_READ_DATA,
                                tool_cancellable (), &local))
       continue;
-    if (g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED)) {
+    if (is_hopeless (local)) {
       g_propagate_error (error, g_steal_pointer (&local));
       return FALSE;
     }
@@ -92,7 +100,7 @@ read_range (ToolReader *reader, guint8 *buffer, const ToolRange *range, GError *
       tool_progress_add (size);
       continue;
     }
-    if (!reader->keep_going || g_error_matches (local, VMA_ERROR, VMA_ERROR_CANCELLED)) {
+    if (!reader->keep_going || is_hopeless (local)) {
       g_propagate_error (error, g_steal_pointer (&local));
       return FALSE;
     }

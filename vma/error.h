@@ -21,6 +21,7 @@ typedef enum {
   VMA_ERROR_CANCELLED,   /* stopped on request */
   VMA_ERROR_NO_SPACE,    /* a file that we write cannot grow */
   VMA_ERROR_NOTE,        /* no error: something worth telling */
+  VMA_ERROR_CONNECTION,  /* a server cannot be reached: nothing is known about the archive itself */
 } VmaError;
 
 #define VMA_ERROR (vma_error_quark ())

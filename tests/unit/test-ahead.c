@@ -223,9 +223,9 @@ test_end (void)
   SynthSource *source = synth_source_new_virtual (size, chain_fill, &chain);
   synth_source_set_gate (source, (guint64) 3 << 30);
   VmaAhead *ahead
-      = vma_ahead_new (synth_source_base (source), uuid, chain_at (&chain, 0), size, 8);
+      = vma_ahead_new (synth_source_base (source), uuid, chain_at (&chain, 0), size, 8, FALSE);
   g_usleep (20000);
-  g_assert_false (vma_ahead_take (ahead, chain_at (&chain, 0), bytes));
+  g_assert_false (vma_ahead_take (ahead, chain_at (&chain, 0), bytes, NULL));
   vma_ahead_free (ahead);
   synth_source_free (source);
   chain_clear (&chain);

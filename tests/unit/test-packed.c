@@ -115,7 +115,7 @@ open_packed (const char *path, const VmaCodec *codec, const VmaPackedOptions *op
   int fd = open (path, O_RDONLY | O_CLOEXEC);
 
   g_assert_cmpint (fd, >=, 0);
-  VmaSource *source = vma_packed_source_new (fd, codec, options, &error);
+  VmaSource *source = vma_packed_source_new ((VmaPackedFile){ .fd = fd }, codec, options, &error);
   g_assert_no_error (error);
   g_assert_nonnull (source);
   return source;
