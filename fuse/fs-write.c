@@ -39,6 +39,7 @@ answer_write (const VmaRequest *request)
   gssize n = vma_volume_pwrite (request->mounted, request->node, request->data, request->size,
                                 request->offset, &error);
 
+  vma_request_settle (request);
   if (n < 0)
     vma_request_fail (request, error);
   else
@@ -62,6 +63,7 @@ vma_fs_write (fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
     .data = data,
     .offset = (guint64)offset,
     .size = size,
+    .reads_archive = TRUE, /* where a block is written in part */
     .serve = serve_write,
   };
 

@@ -432,7 +432,8 @@ answer_read (const VmaRequest *request)
     return;
   }
   gssize n = vma_volume_pread (mounted, request->node, buffer, request->size, request->offset,
-                               &error);
+                               request->cancellable, &error);
+  vma_request_settle (request);
   if (n >= 0 && !vma_mounted_check_unchanged (mounted, &error))
     n = -1;
   if (n < 0) {
@@ -483,6 +484,7 @@ fs_read (fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_
     .file = *fi,
     .offset = (guint64) offset,
     .size = MIN (size, VMA_MAX_READ),
+    .reads_archive = TRUE,
     .serve = serve_read,
     .serve_top = vma_top_read,
   };
@@ -635,6 +637,9 @@ fs_init (void *data, struct fuse_conn_info *conn)
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
   conn->want |= conn->capable & FUSE_CAP_HANDLE_KILLPRIV_V2; /* nothing here is setuid */
 #endif
+  /* The kernel's read-ahead is worth it where each request takes long. */
+  if (mount->mounted != NULL && vma_source_is_remote (vma_archive_source (mount->mounted->archive)))
+    conn->max_background = conn->congestion_threshold = 64;
   /* O_TRUNC comes as a change of size, which is refused; what we hold of times is no sign of change. */
   conn->want &= ~(unsigned) (FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_AUTO_INVAL_DATA);
   if (mount->mounted != NULL && mount->mounted->overlay != NULL) {

@@ -5,6 +5,7 @@
 #include "fuse/log.h"
 #include "fuse/parked.h"
 #include "image/delta.h"
+#include "source/nbd-uri.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -45,7 +46,8 @@ mounted_new (const char *path, VmaArchive *archive, const VmaMountOptions *optio
   VmaTreePlace tree_place = { 0 };
 
   mounted->options = options;
-  mounted->source = g_canonicalize_filename (path, NULL);
+  g_autofree char *display = vma_nbd_display (path);
+  mounted->source = vma_nbd_absolute (display);
   mounted->archive = archive;
   mounted->errors = vma_read_errors_new ();
   mounted->parked = vma_parked_new (archive);

@@ -7,6 +7,9 @@
  * module when the scan has come far enough; or with EINTR when the reader was interrupted, or the
  * mount ends.  The threads are started when the first request has to wait.
  *
+ * Where the archive is on a server, its data are read here too, by as many threads as there are requests,
+ * up to a bound; an interrupt cancels such a read.
+ *
  * Any thread may park.
  */
 #pragma once

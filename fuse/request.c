@@ -18,6 +18,14 @@ vma_request_submit (const VmaRequest *request, gboolean (*is_ready) (const VmaRe
 }
 
 void
+vma_request_settle (const VmaRequest *request)
+{
+  /* Returns only when no interrupt is being delivered. */
+  if (request->cancellable != NULL)
+    fuse_req_interrupt_func (request->req, NULL, NULL);
+}
+
+void
 vma_request_fail (const VmaRequest *request, const GError *error)
 {
   gboolean ours = error->domain == VMA_ERROR;

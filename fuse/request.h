@@ -26,6 +26,9 @@ struct VmaRequest {
   const char *data;           /* write: whoever keeps the request keeps a copy */
   struct fuse_file_info file; /* open, opendir, read */
 
+  gboolean reads_archive;    /* its answer may take as long as a server takes */
+  GCancellable *cancellable; /* of such an answer, or NULL; parked.c */
+
   void (*serve) (const VmaRequest *request); /* replies, or submits it to be answered */
   /* Replies where a mount of a directory is asked for what is not in an archive.  NULL: EINVAL. */
   void (*serve_top) (VmaDirectory *directory, const VmaRequest *request);
@@ -39,6 +42,9 @@ struct VmaRequest {
 void vma_request_submit (const VmaRequest *request,
                          gboolean (*is_ready) (const VmaRequest *request),
                          void (*answer) (const VmaRequest *request));
+
+/* What can be cancelled of an answer is over: before its reply, as nothing of the request is left then. */
+void vma_request_settle (const VmaRequest *request);
 
 /*
  * Replies with the errno value that fits: EIO for whatever cannot be read, which is also logged; a

@@ -51,14 +51,16 @@ vma_volume_is_ready_to_read (VmaMounted *mounted, const VmaNode *node, guint64 o
 
 gssize
 vma_volume_pread (VmaMounted *mounted, const VmaNode *node, void *buffer, gsize size,
-                  guint64 offset, GError **error)
+                  guint64 offset, GCancellable *cancellable, GError **error)
 {
   Place place = place_of (mounted, node);
 
+  if (cancellable == NULL)
+    cancellable = mounted->cancellable;
   return place.disk != NULL
              ? vma_overlay_pread (place.disk, buffer, (gsize)inside (&place, offset, size),
-                                  place.start + offset, mounted->cancellable, error)
-             : vma_image_pread (node->image, buffer, size, offset, mounted->cancellable, error);
+                                  place.start + offset, cancellable, error)
+             : vma_image_pread (node->image, buffer, size, offset, cancellable, error);
 }
 
 gboolean

@@ -13,7 +13,7 @@ gboolean vma_volume_is_writable (VmaMounted *mounted, const VmaNode *node);
 gboolean vma_volume_is_ready_to_read (VmaMounted *mounted, const VmaNode *node, guint64 offset,
                                       gsize size);
 gssize vma_volume_pread (VmaMounted *mounted, const VmaNode *node, void *buffer, gsize size,
-                         guint64 offset, GError **error);
+                         guint64 offset, GCancellable *cancellable, GError **error);
 
 /* SEEK_DATA and SEEK_HOLE. */
 gboolean vma_volume_seek (VmaMounted *mounted, const VmaNode *node, int whence, guint64 offset,

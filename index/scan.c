@@ -27,6 +27,8 @@
 #define AHEAD_MIN_BYTES ((guint64) 8 << 30)
 /* A source that likes as many requests is a server: there is no head that seeks. */
 #define MANY_REQUESTS 8
+/* There a few small extents among larger ones are no reason to read oneself. */
+#define BULK_FAR (32u * 1024u)
 
 /* How much is given up around a place that cannot be read. */
 #define UNREADABLE_STEP 4096u
@@ -126,7 +128,9 @@ consider_fetching_ahead (VmaScanner *scanner, guint64 offset)
 static gboolean
 take_from_ahead (VmaScanner *scanner, guint64 offset, GCancellable *cancellable)
 {
-  if (scanner->want > VMA_EXTENT_HEADER_SIZE)
+  gboolean far = vma_source_requests (scanner->source) >= MANY_REQUESTS;
+
+  if (scanner->want > (far ? BULK_FAR : VMA_EXTENT_HEADER_SIZE))
     return FALSE;
   consider_fetching_ahead (scanner, offset);
   if (scanner->ahead == NULL || !vma_ahead_take (scanner->ahead, offset, scanner->window, cancellable))

@@ -41,6 +41,7 @@ result_of (const GError *error)
   case VMA_ERROR_NO_SPACE:
     return VMA_E_NO_SPACE;
   case VMA_ERROR_IO:
+  case VMA_ERROR_CONNECTION:
   case VMA_ERROR_NOTE:
     break;
   }

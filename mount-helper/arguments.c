@@ -3,6 +3,7 @@
 
 #include "fuse/option-list.h"
 #include "mount-helper/message.h"
+#include "source/nbd-uri.h"
 
 #include <getopt.h>
 #include <libmount.h>
@@ -247,7 +248,7 @@ mount_arguments_parse (MountArguments *arguments, int argc, char **argv, GError 
                  "needs an archive and a directory: mount -t vmafs ARCHIVE DIR [-o OPTIONS]");
     return FALSE;
   }
-  arguments->archive = g_canonicalize_filename (argv[optind], NULL);
+  arguments->archive = vma_nbd_absolute (argv[optind]);
   arguments->dir = g_canonicalize_filename (argv[optind + 1], NULL);
 
   g_auto (GStrv) options = take_ours (arguments, list->str, error);

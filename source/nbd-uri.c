@@ -32,6 +32,9 @@ vma_nbd_display (const char *path)
 char *
 vma_nbd_absolute (const char *uri)
 {
+  if (!vma_nbd_is_uri (uri))
+    return g_canonicalize_filename (uri, NULL);
+
   const char *query = strchr (uri, '?');
   const char *name = query != NULL ? strstr (query, "socket=") : NULL;
   const char *value = name != NULL ? name + strlen ("socket=") : NULL;

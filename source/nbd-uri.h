@@ -12,5 +12,5 @@ gboolean vma_nbd_is_uri (const char *path);
 /* A copy of a path or URI for messages: without a password. */
 char *vma_nbd_display (const char *path);
 
-/* A copy that holds in any current folder: a socket's relative path made absolute. */
-char *vma_nbd_absolute (const char *uri);
+/* A copy of a path or URI that holds in any current folder; of a URI, a socket's path. */
+char *vma_nbd_absolute (const char *path);
