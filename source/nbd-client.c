@@ -19,15 +19,15 @@
 /* Under way on one connection; servers work at some 16 of them at once. */
 #define MAX_UNDER_WAY 32u
 #define MAX_CONNECTIONS 16u
-/* How often one request is sent before it is given up. */
-#define MAX_TRIES 3u
-
 /* Without an answer for so long a server is taken for lost; and so long it may be away. */
 #define ANSWER_SECONDS 20
 #define ANSWER_VARIABLE "VMAFS_NBD_TIMEOUT"
 
-/* How long a cancelled request may go on before its connection is cut. */
-#define ABANDON_MS 200
+/*
+ * How long requests that nobody wants any more may go on before their connection is cut.  It is rude to do so
+ * earlier: nbdkit 1.32 falls over what it cannot send.
+ */
+#define DRAIN_MS 1000
 #define POLL_MS 50
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 2000
@@ -65,6 +65,7 @@ struct VmaNbd {
   guint n_connections, n_alive, n_gone;
   gboolean ready;         /* the first connection is made */
   gboolean interrupted;
+  gint64 interrupted_at;
   gint64 down_since;      /* when somebody first missed a connection; 0 */
   GError *failure;        /* why there is none, and none will come */
 };
@@ -137,12 +138,22 @@ wake_for_queue (VmaNbd *nbd)
 static void
 submit (VmaNbd *nbd, VmaNbdRequest *request)
 {
+  request->submitted = g_get_monotonic_time ();
   if (nbd->interrupted)
     complete_with (request, VMA_ERROR_CANCELLED, NULL);
   else if (nbd->failure != NULL)
     complete_with (request, VMA_ERROR_CONNECTION, nbd->failure->message);
   else
     g_queue_push_tail (&nbd->queue, request);
+}
+
+/* Whether a request was lost more than once, over a time that is long enough. */
+static gboolean
+is_exhausted (const VmaNbd *nbd, VmaNbdRequest *request)
+{
+  return ++request->tries > 1
+         && g_get_monotonic_time () - request->submitted
+                > nbd->timeout_ms * G_GINT64_CONSTANT (1000);
 }
 
 /* A request whose connection was lost. */
@@ -153,7 +164,7 @@ submit_again (VmaNbd *nbd, VmaNbdRequest *request, gboolean our_doing, const cha
   request->errnum = 0;
   if (request->abandoned || nbd->interrupted)
     complete_with (request, VMA_ERROR_CANCELLED, NULL);
-  else if (!nbd->reconnect || (!our_doing && ++request->tries >= MAX_TRIES))
+  else if (!nbd->reconnect || (!our_doing && is_exhausted (nbd, request)))
     complete_with (request, VMA_ERROR_CONNECTION, reason);
   else
     g_queue_push_head (&nbd->queue, request);
@@ -338,20 +349,20 @@ is_worth_it (Connection *connection, VmaNbdLink *link, gboolean *our_doing, GErr
   VmaNbd *nbd = connection->nbd;
   GPtrArray *under_way = vma_nbd_link_under_way (link);
   gint64 now = g_get_monotonic_time (), timeout = nbd->timeout_ms * G_GINT64_CONSTANT (1000);
-  gboolean abandoned = FALSE;
 
   pthread_mutex_lock (&nbd->lock);
+  *our_doing = nbd->interrupted
+               && (now - nbd->interrupted_at > DRAIN_MS * 1000
+                   || (under_way->len == 0 && atomic_load (&nbd->stop)));
   for (guint i = 0; i < under_way->len; i++) {
     const VmaNbdRequest *request = g_ptr_array_index (under_way, i);
-    abandoned |= request->abandoned && now - request->sent > ABANDON_MS * 1000;
+    *our_doing |= request->abandoned && now - request->sent > DRAIN_MS * 1000;
   }
-  *our_doing = abandoned || nbd->interrupted;
   pthread_mutex_unlock (&nbd->lock);
-  if (atomic_load (&nbd->stop) || (*our_doing && under_way->len > 0)) {
+  if (*our_doing) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
     return FALSE;
   }
-  *our_doing = FALSE;
   if (under_way->len == 0 || now - vma_nbd_link_heard (link) < timeout)
     return TRUE;
   g_set_error (error, VMA_ERROR, VMA_ERROR_CONNECTION, "no answer within %d seconds",
@@ -400,7 +411,7 @@ lost (Connection *connection, VmaNbdLink *link, gboolean our_doing, const GError
   connection->busy = 0;
   connection->gone = !nbd->reconnect;
   connection->backoff_ms = BACKOFF_MIN_MS;
-  connection->next_try = 0;
+  connection->next_try = g_get_monotonic_time () + BACKOFF_MIN_MS * 1000;
   nbd->n_gone += connection->gone;
   if (nbd->n_gone == nbd->n_connections && nbd->failure == NULL)
     nbd->failure = g_error_copy (error);
@@ -554,6 +565,8 @@ void
 vma_nbd_interrupt (VmaNbd *nbd)
 {
   pthread_mutex_lock (&nbd->lock);
+  if (!nbd->interrupted)
+    nbd->interrupted_at = g_get_monotonic_time ();
   nbd->interrupted = TRUE;
   fail_queue (nbd, VMA_ERROR_CANCELLED, NULL);
   for (guint i = 0; i < nbd->n_connections; i++)

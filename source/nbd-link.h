@@ -23,6 +23,7 @@ typedef struct {
   VmaNbdDone done;
   gpointer data;
   gboolean owned;     /* freed when it is done */
+  gint64 submitted;   /* the pool's: when; and how often it was lost */
   guint tries;
   gboolean abandoned; /* nobody waits for its data any more, but its buffer must be let go */
   gpointer where;     /* the pool's: on which connection it is; NULL: on none */

@@ -15,7 +15,7 @@
 #define REQUESTS 64
 
 /* Places between head and tail that are looked at to know an archive again. */
-#define SAMPLES 64u
+#define SAMPLES 16u
 #define SAMPLE_SIZE 4096u
 
 typedef struct {
