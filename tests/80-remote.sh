@@ -184,11 +184,11 @@ read_at 5 || fail "not read although the server is back"
 
 echo "--- a server that does not answer"
 kill -STOP "$(cat gone.pid)"
-timeout 60 dd if="$disk" of=/dev/null bs=1M count=1 skip=6 iflag=direct status=none 2>error &
+dd if="$disk" of=/dev/null bs=1M count=1 skip=6 status=none 2>error &
 reader=$!
 sleep 0.5
 timeout 5 ls -l gone >/dev/null || fail "ls waits for the server"
-kill -KILL "$(pgrep -P "$reader" dd || echo "$reader")"
+kill -KILL "$reader"
 wait_until 5 sh -c "! kill -0 $reader 2>/dev/null" || fail "the reader cannot be killed"
 wait "$reader" 2>/dev/null || true
 if read_at 7 2>error; then fail "nobody answers"; fi
@@ -197,7 +197,7 @@ grep -qE 'no answer within|does not answer' gone/.vmafs/errors || fail "$(cat go
 timeout 60 dd if="$disk" of=/dev/null bs=1M count=1 skip=8 iflag=direct status=none 2>/dev/null &
 reader=$!
 sleep 0.3
-kill -TERM "$(vmafs_pid "$PWD/gone")"
+kill -TERM "$(vmafs_pid gone)"
 wait_until 10 gone gone || fail "SIGTERM waits for the server"
 wait "$reader" || true
 stop_server gone

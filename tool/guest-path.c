@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/guest-path.h"
 
+#include "source/nbd-uri.h"
 #include "image/find.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
@@ -31,6 +32,11 @@ split_archive (const char *text, const char **inside)
   if (g_file_test (text, G_FILE_TEST_EXISTS)) {
     *inside = "";
     return g_strdup (text);
+  }
+  if (vma_nbd_is_uri (text)) { /* the last one: a guest's path with a ':' has to be mounted */
+    const char *colon = strrchr (text, ':');
+    *inside = colon + 1;
+    return colon > first ? g_strndup (text, (gsize) (colon - text)) : NULL;
   }
   for (const char *colon = strrchr (text, ':'); colon != NULL;) {
     g_autofree char *archive = g_strndup (text, (gsize) (colon - text));
