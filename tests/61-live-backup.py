@@ -199,6 +199,21 @@ def graph_without_bitmaps():
         check(len(bitmaps) <= 1, f"bitmaps of {node['node-name']}: {bitmaps}")
 
 
+def test_delta():
+    with Backup(guest, out("d0.vma"), "--bitmap", "delta") as backup:
+        backup.succeed()
+    guest.wait_steps(5)
+    with Backup(guest, out("d1.vma"), "--incremental", out("d0.vma"), "--bitmap", "delta",
+                "--delta") as backup:
+        backup.succeed()
+    with mounted(out("d1.vma"), "-o", f"base={out('d0.vma')}") as mnt:
+        steps = guest.fresh_check(disks_of(mnt))
+    result = tool("repack", "--base", out("d0.vma"), out("d1.vma"), out("whole.vma"))
+    same(result.returncode, 0, f"repack --base ({result.stderr})")
+    same(check_archive(guest, out("whole.vma")), steps, "steps of the repacked archive")
+    goes_on()
+
+
 def test_configs():
     with open(out("qemu-server.conf"), "w") as f:
         f.write("name: test\n")
