@@ -87,15 +87,22 @@ missing (GError **error, const char *kind, const char *name, const char *since)
 static gboolean
 check_commands (const Schema *schema, const VmaFeatures *features, gboolean bitmaps, GError **error)
 {
-  static const char *const always[]
-      = { "blockdev-add",    "blockdev-del", "blockdev-backup",         "query-jobs", "job-cancel",
-          "job-dismiss",     "transaction",  "query-named-block-nodes",
-          "x-debug-query-block-graph", NULL };
-  static const char *const with_devices[] = { "cont", "query-status", "qom-set", "query-block", NULL };
+  static const char *const always[] = { "blockdev-add",
+                                        "blockdev-del",
+                                        "blockdev-backup",
+                                        "query-jobs",
+                                        "job-cancel",
+                                        "job-dismiss",
+                                        "transaction",
+                                        "query-named-block-nodes",
+                                        "x-debug-query-block-graph",
+                                        NULL };
+  static const char *const with_devices[]
+      = { "cont", "query-status", "qom-set", "query-block", NULL };
   static const char *const with_bitmaps[]
       = { "block-dirty-bitmap-add", "block-dirty-bitmap-merge", "block-dirty-bitmap-remove", NULL };
-  const char *const *lists[] = { always, features->has_devices ? with_devices : NULL,
-                                 bitmaps ? with_bitmaps : NULL };
+  const char *const *lists[]
+      = { always, features->has_devices ? with_devices : NULL, bitmaps ? with_bitmaps : NULL };
 
   for (guint l = 0; l < G_N_ELEMENTS (lists); l++)
     for (guint i = 0; lists[l] != NULL && lists[l][i] != NULL; i++)

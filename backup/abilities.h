@@ -14,12 +14,14 @@ typedef struct {
   gboolean migrate_file;   /* migrate knows file:PATH */
 } VmaFeatures;
 
-/* VMA_ERROR_UNSUPPORTED names the first thing that is missing.  `bitmaps`: an incremental backup. */
+/*
+ * VMA_ERROR_UNSUPPORTED names the first thing that is missing.  `bitmaps`: an incremental backup.
+ */
 gboolean vma_features_check (VmaQmp *qmp, gboolean bitmaps, VmaFeatures *features, GError **error);
 
 /*
- * The same from the replies to query-qmp-schema and query-commands: a qemu-storage-daemon's schema has
- * commands that it does not have.
+ * The same from the replies to query-qmp-schema and query-commands: a qemu-storage-daemon's schema
+ * has commands that it does not have.
  */
 gboolean vma_features_from_schema (JsonArray *schema, JsonArray *commands, gboolean bitmaps,
                                    VmaFeatures *features, GError **error);

@@ -95,8 +95,8 @@ vma_bitmap_give (VmaQmp *qmp, const char *node, const char *old, const char *sna
 {
   return vma_qmp_run (qmp, "block-dirty-bitmap-add",
                       vma_json_make ("node:s", snapshot, "name:s", VMA_BITMAP_OF_SNAPSHOT,
-                                     "granularity:i", (gint64) VMA_CLUSTER_SIZE, "disabled:b",
-                                     TRUE, NULL),
+                                     "granularity:i", (gint64) VMA_CLUSTER_SIZE, "disabled:b", TRUE,
+                                     NULL),
                       error)
          && vma_qmp_run (qmp, "block-dirty-bitmap-merge",
                          merge (snapshot, VMA_BITMAP_OF_SNAPSHOT, node, old), error);

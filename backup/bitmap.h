@@ -2,11 +2,11 @@
 /*
  * Dirty bitmaps: what changed since an archive was made.
  *
- * A bitmap is called "vmabackup:NAME:UUID", with the uuid of the archive that it is relative to, and
- * belongs to the node of the disk.  A backup starts the one of its own archive at its point in time; if it is
- * incremental, it stops the one of its base in the same transaction.  At the end either the old one
- * goes, or the new one is merged back into it: whatever happens in between, both together have all
- * that changed since the base.
+ * A bitmap is called "vmabackup:NAME:UUID", with the uuid of the archive that it is relative to,
+ * and belongs to the node of the disk.  A backup starts the one of its own archive at its point in
+ * time; if it is incremental, it stops the one of its base in the same transaction.  At the end
+ * either the old one goes, or the new one is merged back into it: whatever happens in between, both
+ * together have all that changed since the base.
  */
 #pragma once
 
@@ -18,7 +18,9 @@
 
 char *vma_bitmap_name (const char *name, const guint8 uuid[VMA_UUID_SIZE]);
 
-/* Whether the node has this bitmap, whole and recording; if not, *why says what is wrong (static). */
+/*
+ * Whether the node has this bitmap, whole and recording; if not, *why says what is wrong (static).
+ */
 gboolean vma_bitmap_is_usable (VmaQmp *qmp, const char *node, const char *bitmap, const char **why);
 
 /* At the point in time: `next` begins, `old` (may be NULL) stops. */

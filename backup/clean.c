@@ -75,7 +75,7 @@ has_role (const Cleaning *c, const char *name, const char *role)
   return dash != NULL && g_str_has_prefix (name, c->prefix) && g_str_has_prefix (dash + 1, role);
 }
 
-/* --- exports ----------------------------------------------------------------------------------- */
+/* --- exports --------------------------------------------------------------------------------- */
 
 static void
 stop_server (Cleaning *c)
@@ -117,7 +117,7 @@ remove_exports (Cleaning *c)
   }
 }
 
-/* --- jobs -------------------------------------------------------------------------------------- */
+/* --- jobs ------------------------------------------------------------------------------------ */
 
 static void
 end_job (Cleaning *c, const char *id, const char *status, gboolean first)
@@ -127,8 +127,8 @@ end_job (Cleaning *c, const char *id, const char *status, gboolean first)
     if (vma_qmp_run (c->qmp, "job-dismiss", vma_json_make ("id:s", id, NULL), NULL))
       c->removed++;
   } else if (first)
-    vma_qmp_run (c->qmp, "block-job-cancel",
-                 vma_json_make ("device:s", id, "force:b", TRUE, NULL), NULL);
+    vma_qmp_run (c->qmp, "block-job-cancel", vma_json_make ("device:s", id, "force:b", TRUE, NULL),
+                 NULL);
 }
 
 static void
@@ -158,7 +158,7 @@ remove_jobs (Cleaning *c)
   }
 }
 
-/* --- nodes ------------------------------------------------------------------------------------- */
+/* --- nodes ----------------------------------------------------------------------------------- */
 
 static void
 remove_nodes (Cleaning *c, char **nodes, const char *role)
@@ -197,12 +197,13 @@ remove_filters (Cleaning *c, char **nodes)
 {
   g_autoptr (JsonNode) graph = query (c, "x-debug-query-block-graph");
   /* A qemu-storage-daemon has none. */
-  g_autoptr (JsonNode) blocks = vma_qmp_execute (c->qmp, "query-block", NULL, VMA_QMP_SECONDS, NULL);
+  g_autoptr (JsonNode) blocks
+      = vma_qmp_execute (c->qmp, "query-block", NULL, VMA_QMP_SECONDS, NULL);
   JsonObject *edges = vma_json_node_object (graph);
 
   for (; *nodes != NULL; nodes++) {
-    g_autofree char *below = has_role (c, *nodes, "cbw") ? vma_names_child (edges, *nodes, "file")
-                                                        : NULL;
+    g_autofree char *below
+        = has_role (c, *nodes, "cbw") ? vma_names_child (edges, *nodes, "file") : NULL;
     if (below == NULL)
       continue;
     switch_back (c, *nodes, below, blocks, edges);

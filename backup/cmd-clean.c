@@ -24,8 +24,7 @@ running_with (JsonNode *running, const char *prefix)
     JsonObject *one = vma_json_element (array, i);
     const char *id = vma_json_string (one, "id");
     const char *status = vma_json_string (one, "status");
-    if (id == NULL
-        || (g_strcmp0 (status, "running") != 0 && g_strcmp0 (status, "starting") != 0))
+    if (id == NULL || (g_strcmp0 (status, "running") != 0 && g_strcmp0 (status, "starting") != 0))
       continue;
     g_autofree char *own = vma_node_prefix (id);
     if (strcmp (own, prefix) == 0)

@@ -47,7 +47,7 @@ typedef struct {
   gint64 next_progress;
 } Run;
 
-/* --- the command line -------------------------------------------------------------------------- */
+/* --- the command line ------------------------------------------------------------------------ */
 
 /* "A,B" given once or more often; NULL where not at all. */
 static char **
@@ -88,9 +88,11 @@ parse_scratch (Run *run, const Arguments *a, GError **error)
   if (a->on_full != NULL && strcmp (a->on_full, "fail-backup") == 0)
     job->on_full = VMA_SCRATCH_FAIL;
   else if (a->on_full != NULL && strcmp (a->on_full, "wait") != 0)
-    return vma_fail (error, VMA_ERROR_INVALID, "--on-full is wait or fail-backup, not '%s'", a->on_full);
+    return vma_fail (error, VMA_ERROR_INVALID, "--on-full is wait or fail-backup, not '%s'",
+                     a->on_full);
   if (a->scratch_limit != NULL && !tool_parse_size (a->scratch_limit, &job->scratch_size))
-    return vma_fail (error, VMA_ERROR_INVALID, "--scratch-limit: '%s' is no size", a->scratch_limit);
+    return vma_fail (error, VMA_ERROR_INVALID, "--scratch-limit: '%s' is no size",
+                     a->scratch_limit);
   if (a->scratch == NULL)
     return TRUE;
   guint64 size;
@@ -111,7 +113,8 @@ check_together (const Run *run, GError **error)
   const VmaJobOptions *job = &run->job;
 
   if (job->sync == VMA_SYNC_NONE && (run->output != NULL || job->mount == NULL))
-    return vma_fail (error, VMA_ERROR_INVALID, "--sync none makes no archive: give --mount, and no archive");
+    return vma_fail (error, VMA_ERROR_INVALID,
+                     "--sync none makes no archive: give --mount, and no archive");
   if (job->sync != VMA_SYNC_NONE && run->output == NULL)
     return vma_fail (error, VMA_ERROR_INVALID, "which archive? (or --sync none)");
   if (job->sync != VMA_SYNC_FULL && (job->bitmap != NULL || job->vmstate))
@@ -126,7 +129,8 @@ check_together (const Run *run, GError **error)
   if (job->delta && job->base == NULL)
     return vma_fail (error, VMA_ERROR_INVALID, "--delta needs --incremental");
   if (run->as_json && g_strcmp0 (run->output, "-") == 0)
-    return vma_fail (error, VMA_ERROR_INVALID, "--json and an archive on standard output exclude each other");
+    return vma_fail (error, VMA_ERROR_INVALID,
+                     "--json and an archive on standard output exclude each other");
   return TRUE;
 }
 
@@ -141,15 +145,16 @@ parse (Run *run, const Arguments *a, GError **error)
     return vma_fail (error, VMA_ERROR_INVALID, "--qmp is missing");
   run->id = a->id != NULL ? g_strdup (a->id) : vma_id_random ();
   if (!vma_id_is_valid (run->id))
-    return vma_fail (error, VMA_ERROR_INVALID, "--id: letters, digits, '-', '_' and '.', at most %d", VMA_ID_MAX);
+    return vma_fail (error, VMA_ERROR_INVALID,
+                     "--id: letters, digits, '-', '_' and '.', at most %d", VMA_ID_MAX);
   if (a->bitmap != NULL && !vma_id_is_valid (a->bitmap))
-    return vma_fail (error, VMA_ERROR_INVALID, "--bitmap: letters, digits, '-', '_' and '.', at most %d", VMA_ID_MAX);
+    return vma_fail (error, VMA_ERROR_INVALID,
+                     "--bitmap: letters, digits, '-', '_' and '.', at most %d", VMA_ID_MAX);
   if (a->cbw_timeout < 1 || a->cbw_timeout > MAX_TIMEOUT)
     return vma_fail (error, VMA_ERROR_INVALID, "--cbw-timeout is 1..%d seconds", MAX_TIMEOUT);
   if (a->speed != NULL && !tool_parse_size (a->speed, &job->speed))
     return vma_fail (error, VMA_ERROR_INVALID, "--speed: '%s' is no size", a->speed);
-  if (run->output != NULL
-      && !tool_writer_options (&a->writer, run->output, uuid, &writer, error))
+  if (run->output != NULL && !tool_writer_options (&a->writer, run->output, uuid, &writer, error))
     return FALSE;
   run->devices = split_names (a->devices);
   run->exclude = split_names (a->exclude);
@@ -199,7 +204,7 @@ clear_config (gpointer data)
   g_bytes_unref (config->data);
 }
 
-/* --- what it tells ----------------------------------------------------------------------------- */
+/* --- what it tells --------------------------------------------------------------------------- */
 
 static void
 print_event (Run *run, const char *event)
@@ -252,7 +257,7 @@ on_tell (gpointer data, const char *event, const char *note)
   print_event (run, event);
 }
 
-/* --- what others ask --------------------------------------------------------------------------- */
+/* --- what others ask ------------------------------------------------------------------------- */
 
 static JsonNode *
 handle (gpointer data, VmaClient *client G_GNUC_UNUSED, const char *command, JsonObject *arguments,
@@ -266,7 +271,8 @@ handle (gpointer data, VmaClient *client G_GNUC_UNUSED, const char *command, Jso
   if (strcmp (command, "query-backups") == 0)
     return vma_json_list (vma_job_describe (run->running), NULL);
   if (!cancel && !forget && strcmp (command, "backup-set-speed") != 0)
-    return vma_control_refuse (error, VMA_CONTROL_NO_COMMAND, "The command %s has not been found", command);
+    return vma_control_refuse (error, VMA_CONTROL_NO_COMMAND, "The command %s has not been found",
+                               command);
   if (g_strcmp0 (id, run->id) != 0)
     return vma_control_refuse (error, VMA_CONTROL_NO_JOB, "no backup '%s'", id != NULL ? id : "");
   if (forget)
@@ -276,13 +282,14 @@ handle (gpointer data, VmaClient *client G_GNUC_UNUSED, const char *command, Jso
   else {
     gint64 speed = vma_json_int (arguments, "speed", -1);
     if (speed < 0)
-      return vma_control_refuse (error, VMA_CONTROL_REFUSED, "speed is in bytes a second, 0 for no limit");
+      return vma_control_refuse (error, VMA_CONTROL_REFUSED,
+                                 "speed is in bytes a second, 0 for no limit");
     vma_job_set_speed (run->running, (guint64) speed);
   }
   return vma_json_make (NULL, NULL);
 }
 
-/* --- the run ----------------------------------------------------------------------------------- */
+/* --- the run --------------------------------------------------------------------------------- */
 
 static int
 tell_end (Run *run, gboolean done, const GError *error)
@@ -369,8 +376,8 @@ clear_run (Run *run)
 static void
 clear_arguments (Arguments *a)
 {
-  char **strings[] = { &a->qmp,     &a->id,      &a->speed,         &a->mount,  &a->base, &a->bitmap,
-                       &a->sync,    &a->scratch, &a->scratch_limit, &a->on_full };
+  char **strings[] = { &a->qmp,    &a->id,   &a->speed,   &a->mount,         &a->base,
+                       &a->bitmap, &a->sync, &a->scratch, &a->scratch_limit, &a->on_full };
 
   for (guint i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (*strings[i]);
@@ -417,13 +424,12 @@ parse_command_line (int argc, char **argv, Arguments *a, int *status)
     { "json", 0, 0, G_OPTION_ARG_NONE, &a->as_json, "Print events as JSON lines", NULL },
     { NULL, 0, 0, 0, NULL, NULL, NULL },
   };
-  const ToolUsage usage = {
-    "[OUT]",
-    "Backs up a running guest.  OUT is a new file, - (standard output), fd:N, or\n"
-    "exec:COMMAND.  The guest keeps running; its disks are frozen for the backup\n"
-    "within milliseconds.  Ctrl-C cancels, and leaves the guest untouched.",
-    entries, 0, 1
-  };
+  const ToolUsage usage
+      = { "[OUT]",
+          "Backs up a running guest.  OUT is a new file, - (standard output), fd:N, or\n"
+          "exec:COMMAND.  The guest keeps running; its disks are frozen for the backup\n"
+          "within milliseconds.  Ctrl-C cancels, and leaves the guest untouched.",
+          entries, 0, 1 };
 
   return tool_parse (&usage, argc, argv, status);
 }

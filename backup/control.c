@@ -44,9 +44,9 @@ struct VmaControl {
   GPtrArray *clients;
 };
 
-G_DEFINE_QUARK (vma-control-error-quark, vma_control_error)
+G_DEFINE_QUARK (vma - control - error - quark, vma_control_error)
 
-/* --- one client -------------------------------------------------------------------------------- */
+/* --- one client ------------------------------------------------------------------------------ */
 
 static void
 close_fd (gpointer fd)
@@ -101,7 +101,8 @@ take_getfd (VmaClient *client, JsonObject *arguments, int *passed, GError **erro
 
   if (name == NULL || *passed < 0)
     return vma_control_refuse (error, VMA_CONTROL_REFUSED,
-                   name == NULL ? "getfd needs fdname" : "no descriptor came with getfd");
+                               name == NULL ? "getfd needs fdname"
+                                            : "no descriptor came with getfd");
   if (g_hash_table_size (client->fds) >= MAX_FDS)
     return vma_control_refuse (error, VMA_CONTROL_REFUSED, "too many descriptors");
   g_hash_table_replace (client->fds, g_strdup (name), GINT_TO_POINTER (*passed + 1));
@@ -152,7 +153,8 @@ vma_client_answer (VmaClient *client, const char *line, gsize size, int passed)
   if (command != NULL)
     result = run_command (client, command, vma_json_object (message, "arguments"), &passed, &error);
   else if (message != NULL)
-    result = vma_control_refuse (&error, VMA_CONTROL_REFUSED, "a command is {\"execute\": NAME, \"arguments\": {...}}");
+    result = vma_control_refuse (&error, VMA_CONTROL_REFUSED,
+                                 "a command is {\"execute\": NAME, \"arguments\": {...}}");
   if (passed >= 0)
     close (passed);
   g_autoptr (JsonNode) reply
@@ -161,7 +163,7 @@ vma_client_answer (VmaClient *client, const char *line, gsize size, int passed)
   return vma_json_line (reply);
 }
 
-/* --- sending ----------------------------------------------------------------------------------- */
+/* --- sending --------------------------------------------------------------------------------- */
 
 static gboolean
 send_text (VmaClient *client, const char *line)
@@ -211,7 +213,7 @@ serve_client (void *data)
   return NULL;
 }
 
-/* --- all clients ------------------------------------------------------------------------------- */
+/* --- all clients ----------------------------------------------------------------------------- */
 
 /* Takes those out whose threads have ended, or all.  Threads are joined without the lock. */
 static void
@@ -291,7 +293,7 @@ vma_control_emit (VmaControl *control, const char *event, JsonNode *data)
   }
 }
 
-/* --- the socket -------------------------------------------------------------------------------- */
+/* --- the socket ------------------------------------------------------------------------------ */
 
 static int
 listen_at (const char *path, GError **error)
@@ -313,7 +315,8 @@ listen_at (const char *path, GError **error)
   int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   /* The mode of a socket is that of its descriptor before bind(). */
   if (fd >= 0)
-    listening = fchmod (fd, 0600) == 0 && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
+    listening = fchmod (fd, 0600) == 0
+                && bind (fd, (struct sockaddr *) &address, sizeof address) == 0
                 && chmod (path, 0600) == 0 && listen (fd, 16) == 0;
   if (listening)
     return fd;

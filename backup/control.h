@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The server's side of a control socket: QMP's wire form, as docs/vmabackup-protocol.md describes it.
+ * The server's side of a control socket: QMP's wire form, as docs/vmabackup-protocol.md describes
+ * it.
  *
  * Owns the socket, a thread for each client, and the descriptors that clients passed (getfd).
  *
@@ -34,8 +35,8 @@ typedef enum {
   (g_set_error ((error), VMA_CONTROL_ERROR, (code), __VA_ARGS__), NULL)
 
 /*
- * Listens at `path`, mode 0600.  A socket that nobody answers is replaced; one that somebody does is an
- * error.
+ * Listens at `path`, mode 0600.  A socket that nobody answers is replaced; one that somebody does
+ * is an error.
  */
 VmaControl *vma_control_start (const char *path, VmaControlHandler handler, gpointer data,
                                GError **error);
@@ -52,8 +53,8 @@ char *vma_control_event_line (const char *event, JsonNode *data);
 int vma_client_take_fd (VmaClient *client, const char *name);
 
 /*
- * The answer to one line, without the end.  `passed` is a descriptor that came with it, or -1; it is
- * taken.  For the client's thread, and tests.
+ * The answer to one line, without the end.  `passed` is a descriptor that came with it, or -1; it
+ * is taken.  For the client's thread, and tests.
  */
 char *vma_client_answer (VmaClient *client, const char *line, gsize size, int passed);
 VmaClient *vma_client_new (VmaControlHandler handler, gpointer data);

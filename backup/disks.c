@@ -96,7 +96,8 @@ add_disk (Search *search, VmaDisk *disk, GError **error)
     return vma_fail (error, VMA_ERROR_INVALID, "%s: the disk has no size", disk->name);
   for (guint i = 0; i + 1 < search->disks->len; i++)
     if (strcmp (((VmaDisk *) search->disks->pdata[i])->name, disk->name) == 0)
-      return vma_fail (error, VMA_ERROR_INVALID, "two disks are called '%s' (--exclude one of them)", disk->name);
+      return vma_fail (error, VMA_ERROR_INVALID,
+                       "two disks are called '%s' (--exclude one of them)", disk->name);
   return TRUE;
 }
 
@@ -119,9 +120,9 @@ look_at_block (Search *search, JsonObject *block, GError **error)
   if (qdev == NULL)
     return vma_fail (error, VMA_ERROR_INVALID, "%s: no device of the guest has this disk", name);
   if (g_strcmp0 (vma_json_string (inserted, "drv"), "copy-before-write") == 0)
-    return vma_fail (error, VMA_ERROR_INVALID,
-                    "%s: another live backup has this disk (if none runs any more: vmabackup clean)",
-                    name);
+    return vma_fail (
+        error, VMA_ERROR_INVALID,
+        "%s: another live backup has this disk (if none runs any more: vmabackup clean)", name);
   gint64 size = vma_json_int (vma_json_object (inserted, "image"), "virtual-size", 0);
   VmaDisk *disk = g_new0 (VmaDisk, 1);
   disk->name = g_steal_pointer (&name);
@@ -146,9 +147,9 @@ look_at_node (Search *search, JsonObject *node, JsonObject *graph, GError **erro
   if (below == NULL)
     return vma_fail (error, VMA_ERROR_INVALID, "%s: nothing is known of the node below", name);
   if (g_str_has_prefix (below, VMA_NODE_PREFIX))
-    return vma_fail (error, VMA_ERROR_INVALID,
-                    "%s: another live backup has this disk (if none runs any more: vmabackup clean)",
-                    name);
+    return vma_fail (
+        error, VMA_ERROR_INVALID,
+        "%s: another live backup has this disk (if none runs any more: vmabackup clean)", name);
   VmaDisk *disk = g_new0 (VmaDisk, 1);
   disk->name = g_strdup (name);
   disk->node = g_steal_pointer (&below);
@@ -173,9 +174,8 @@ look_at_all (Search *search, VmaQmp *qmp, const VmaFeatures *features, GError **
     JsonObject *one = vma_json_element (array, i);
     if (one == NULL)
       continue;
-    if (!(features->has_devices
-              ? look_at_block (search, one, error)
-              : look_at_node (search, one, vma_json_node_object (graph), error)))
+    if (!(features->has_devices ? look_at_block (search, one, error)
+                                : look_at_node (search, one, vma_json_node_object (graph), error)))
       return FALSE;
   }
   return TRUE;

@@ -43,14 +43,14 @@ vma_graph_switch (VmaQmp *qmp, const char *qdev, const char *parent, const char 
   g_autoptr (GError) refused = NULL;
 
   if (qdev == NULL)
-    return vma_qmp_run (qmp, "blockdev-reopen",
-                        vma_json_make ("options:o",
-                                       vma_json_list (vma_json_make ("driver:s", "raw",
-                                                                     "node-name:s", parent,
-                                                                     "file:s", node, NULL),
-                                                      NULL),
-                                       NULL),
-                        error);
+    return vma_qmp_run (
+        qmp, "blockdev-reopen",
+        vma_json_make ("options:o",
+                       vma_json_list (vma_json_make ("driver:s", "raw", "node-name:s", parent,
+                                                     "file:s", node, NULL),
+                                      NULL),
+                       NULL),
+        error);
   if (vma_qmp_run (qmp, "qom-set",
                    vma_json_make ("path:s", qdev, "property:s", "drive", "value:s", node, NULL),
                    &refused)
@@ -98,8 +98,8 @@ vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitma
   /* What was copied need not be copied before writes any more. */
   if (graph->features.discard_source)
     json_object_set_boolean_member (json_node_get_object (arguments), "discard-source", TRUE);
-  /* The 64 threads that do QEMU's I/O serve the guest too: if our process is stopped, requests that hang in
-   * it must not have all of them. */
+  /* The 64 threads that do QEMU's I/O serve the guest too: if our process is stopped, requests that
+   * hang in it must not have all of them. */
   if (graph->features.few_workers) {
     JsonObject *limits = json_object_new ();
     json_object_set_int_member (limits, "max-workers", MAX_WORKERS);
@@ -114,7 +114,7 @@ vma_graph_start_copies (VmaGraph *graph, JsonNode *copies, GError **error)
   return vma_qmp_run (graph->qmp, "transaction", vma_json_make ("actions:o", copies, NULL), error);
 }
 
-/* --- reads through to QEMU --------------------------------------------------------------------- */
+/* --- reads through to QEMU ------------------------------------------------------------------- */
 
 static int
 listen_at (const char *path, GError **error)
@@ -156,10 +156,10 @@ start_server (VmaGraph *graph, const char *path, GError **error)
   gboolean started = vma_qmp_pass_fd (graph->qmp, fd, name, error);
   close (fd);
   if (started) {
-    JsonNode *address = vma_json_make ("type:s", "fd", "data:o",
-                                       vma_json_make ("str:s", name, NULL), NULL);
-    started = vma_qmp_run (graph->qmp, "nbd-server-start",
-                           vma_json_make ("addr:o", address, NULL), error);
+    JsonNode *address
+        = vma_json_make ("type:s", "fd", "data:o", vma_json_make ("str:s", name, NULL), NULL);
+    started = vma_qmp_run (graph->qmp, "nbd-server-start", vma_json_make ("addr:o", address, NULL),
+                           error);
     if (!started)
       vma_qmp_run (graph->qmp, "closefd", vma_json_make ("fdname:s", name, NULL), NULL);
   }

@@ -23,7 +23,9 @@
 #include <unistd.h>
 
 #define HEARTBEAT_SECONDS 1
-/* A backup that is stopped (SIGSTOP) holds writes of the guest up; one that is silent may be slow. */
+/*
+ * A backup that is stopped (SIGSTOP) holds writes of the guest up; one that is silent may be slow.
+ */
 #define STOPPED_SECONDS 3
 #define SILENT_SECONDS 25
 #define QMP_SECONDS 30
@@ -37,7 +39,7 @@ struct VmaGuard {
   gboolean beats;
 };
 
-/* --- the guard's side -------------------------------------------------------------------------- */
+/* --- the guard's side ------------------------------------------------------------------------ */
 
 typedef struct {
   int fd, backup; /* a pidfd */
@@ -93,8 +95,7 @@ take_mount_away (const char *path)
 
   if (connection < 0)
     return;
-  g_autofree char *abort_file
-      = g_strdup_printf ("/sys/fs/fuse/connections/%d/abort", connection);
+  g_autofree char *abort_file = g_strdup_printf ("/sys/fs/fuse/connections/%d/abort", connection);
   int fd = open (abort_file, O_WRONLY | O_CLOEXEC);
   if (fd >= 0) {
     if (write (fd, "1", 1) != 1) {
@@ -143,10 +144,9 @@ report (Watch *w, const char *what, const GError *error)
 {
   g_autofree char *text = g_strdup_printf ("%s: the backup process %s; ", w->id, what);
   g_autofree char *result
-      = error != NULL
-            ? g_strdup_printf ("QEMU could not be left clean: %s (vmabackup clean --qmp %s)",
-                               error->message, w->qmp)
-            : g_strdup ("the guest and QEMU were left as they were before");
+      = error != NULL ? g_strdup_printf (
+            "QEMU could not be left clean: %s (vmabackup clean --qmp %s)", error->message, w->qmp)
+                      : g_strdup ("the guest and QEMU were left as they were before");
 
   fprintf (stderr, "vmabackup: %s%s\n", text, result);
   openlog ("vmabackup", LOG_PID, LOG_DAEMON);
@@ -177,17 +177,28 @@ static gboolean
 take_message (Watch *w, const char *text)
 {
   switch (text[0]) {
-  case 'r': g_ptr_array_add (w->folders, g_strdup (text + 1)); /* fall through */
-  case 'm': g_ptr_array_add (w->mounts, g_strdup (text + 1)); break;
-  case 'f': g_ptr_array_add (w->files, g_strdup (text + 1)); break;
-  case 'n': w->nodes = text[1] == '1'; break;
-  case 'p': w->paused = text[1] == '1'; break;
+  case 'r':
+    g_ptr_array_add (w->folders, g_strdup (text + 1)); /* fall through */
+  case 'm':
+    g_ptr_array_add (w->mounts, g_strdup (text + 1));
+    break;
+  case 'f':
+    g_ptr_array_add (w->files, g_strdup (text + 1));
+    break;
+  case 'n':
+    w->nodes = text[1] == '1';
+    break;
+  case 'p':
+    w->paused = text[1] == '1';
+    break;
   case 'v':
     w->saving = text[1] == '1';
     w->bandwidth = g_ascii_strtoll (text + 2, NULL, 10);
     break;
-  case 'q': return TRUE;
-  default: break; /* a heartbeat */
+  case 'q':
+    return TRUE;
+  default:
+    break; /* a heartbeat */
   }
   return FALSE;
 }
@@ -263,7 +274,7 @@ guard_main (int fd, int pidfd, pid_t backup, const char *qmp, const char *id)
   g_ptr_array_unref (w.files);
 }
 
-/* --- the backup's side ------------------------------------------------------------------------- */
+/* --- the backup's side ----------------------------------------------------------------------- */
 
 static void
 tell (VmaGuard *guard, const char *text)

@@ -2,10 +2,10 @@
 /*
  * A second process that outlives a backup which dies.
  *
- * A guest whose backup process is gone, or stopped, must not be left waiting for it.  The guard is forked
- * before there are threads, hears a heartbeat, and if that ends: kills what is left of the backup,
- * takes its mounts away, removes its nodes from QEMU, lets the guest go on if it was paused by us, and says
- * so in one line.
+ * A guest whose backup process is gone, or stopped, must not be left waiting for it.  The guard is
+ * forked before there are threads, hears a heartbeat, and if that ends: kills what is left of the
+ * backup, takes its mounts away, removes its nodes from QEMU, lets the guest go on if it was paused
+ * by us, and says so in one line.
  *
  * Locking: tell functions may be called by any thread.
  */

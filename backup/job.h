@@ -3,8 +3,8 @@
  * One live backup: from a running guest to an archive.
  *
  * Owns the connection to QEMU and the target (backup/target.h), and keeps to the one order in which
- * the point in time is fixed and everything is taken back.  Whatever happens, the guest runs on if it
- * ran before, and QEMU is left without our nodes as long as it can be reached.
+ * the point in time is fixed and everything is taken back.  Whatever happens, the guest runs on if
+ * it ran before, and QEMU is left without our nodes as long as it can be reached.
  *
  * Locking: run() is for one thread; describe(), set_speed() and the cancellable may be used by any
  * others meanwhile.
@@ -25,7 +25,7 @@ typedef enum {
 /* Plain values; they must outlive the job. */
 typedef struct {
   const char *id, *qmp;
-  const char *output; /* as in writer/output.h */
+  const char *output;                     /* as in writer/output.h */
   const char *shown_output, *shown_mount; /* for people and programs elsewhere */
   VmaCompression compression;
   const VmaTargetConfig *configs;

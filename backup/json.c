@@ -6,7 +6,9 @@
 #include <stdarg.h>
 #include <string.h>
 
-/* What is wrong with the text before the parser may see it, or NULL.  The parser judges the rest. */
+/*
+ * What is wrong with the text before the parser may see it, or NULL.  The parser judges the rest.
+ */
 static const char *
 find_fault (const char *text, gsize size)
 {
@@ -151,15 +153,20 @@ vma_json_make (const char *first, ...)
       }
       break;
     }
-    case 'i': json_object_set_int_member (object, name, va_arg (args, gint64)); break;
-    case 'b': json_object_set_boolean_member (object, name, va_arg (args, gboolean)); break;
+    case 'i':
+      json_object_set_int_member (object, name, va_arg (args, gint64));
+      break;
+    case 'b':
+      json_object_set_boolean_member (object, name, va_arg (args, gboolean));
+      break;
     case 'o': {
       JsonNode *node = va_arg (args, JsonNode *);
       if (node != NULL)
         json_object_set_member (object, name, node);
       break;
     }
-    default: g_assert_not_reached ();
+    default:
+      g_assert_not_reached ();
     }
   }
   va_end (args);

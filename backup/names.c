@@ -157,8 +157,8 @@ vma_socket_answers (const char *path)
   if (strlen (path) < sizeof address.sun_path)
     memcpy (address.sun_path, path, strlen (path));
   /* EAGAIN: too many others wait already. */
-  gboolean answers = connect (fd, (struct sockaddr *) &address, sizeof address) == 0
-                     || errno == EAGAIN;
+  gboolean answers
+      = connect (fd, (struct sockaddr *) &address, sizeof address) == 0 || errno == EAGAIN;
   close (fd);
   return answers;
 }

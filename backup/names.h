@@ -2,8 +2,8 @@
 /*
  * What we call things: jobs, our nodes in QEMU, sockets in the run-time folder.
  *
- * Whatever of ours is in a QEMU begins with VMA_NODE_PREFIX and tells of which job it is, so that it
- * can be found, and removed, by someone who knows nothing else.
+ * Whatever of ours is in a QEMU begins with VMA_NODE_PREFIX and tells of which job it is, so that
+ * it can be found, and removed, by someone who knows nothing else.
  */
 #pragma once
 
@@ -30,8 +30,8 @@ char *vma_names_parent (JsonObject *graph, const char *child, const char *role);
 
 /* Where sockets are, made if need be with mode 0700; NULL with an error. */
 char *vma_run_dir (GError **error);
-char *vma_run_socket (const char *dir, const char *id);        /* DIR/ID.sock */
-char *vma_run_nbd_socket (const char *dir, pid_t qemu);        /* DIR/PID.nbd */
+char *vma_run_socket (const char *dir, const char *id); /* DIR/ID.sock */
+char *vma_run_nbd_socket (const char *dir, pid_t qemu); /* DIR/PID.nbd */
 
 /* Whether somebody listens at a unix socket. */
 gboolean vma_socket_answers (const char *path);

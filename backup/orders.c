@@ -21,12 +21,15 @@ static const struct {
   const char *name;
   Kind kind;
 } known[] = {
-  { "qmp", DESCRIPTOR },   { "id", STRING },          { "configs", FILES },
-  { "devices", LIST },     { "exclude", LIST },       { "speed", NUMBER },
-  { "compress", STRING },  { "mount", STRING },       { "incremental", STRING },
-  { "bitmap", STRING },    { "delta", FLAG },         { "vmstate", FLAG },
-  { "sync", STRING },      { "cbw-timeout", NUMBER }, { "scratch", STRING },
-  { "on-full", STRING },   { "scratch-limit", NUMBER },
+  { "qmp", DESCRIPTOR },       { "id", STRING },
+  { "configs", FILES },        { "devices", LIST },
+  { "exclude", LIST },         { "speed", NUMBER },
+  { "compress", STRING },      { "mount", STRING },
+  { "incremental", STRING },   { "bitmap", STRING },
+  { "delta", FLAG },           { "vmstate", FLAG },
+  { "sync", STRING },          { "cbw-timeout", NUMBER },
+  { "scratch", STRING },       { "on-full", STRING },
+  { "scratch-limit", NUMBER },
 };
 
 static gboolean
@@ -165,8 +168,9 @@ vma_order_new (const char *program, VmaClient *client, JsonObject *arguments, GE
   g_ptr_array_add (argv, NULL);
   order->argv = (char **) g_ptr_array_free (argv, FALSE);
   if (sound && !vma_id_is_valid (order->id))
-    sound = refuse (error, "id", "is missing, or has other characters than letters, digits, '-', "
-                                 "'_' and '.'");
+    sound = refuse (error, "id",
+                    "is missing, or has other characters than letters, digits, '-', "
+                    "'_' and '.'");
   if (sound && vma_json_string (arguments, "qmp") == NULL)
     sound = refuse (error, "qmp", "is missing");
   return sound ? g_steal_pointer (&order) : NULL;

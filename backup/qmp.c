@@ -36,9 +36,9 @@ struct VmaQmp {
   GQueue events;
 };
 
-G_DEFINE_QUARK (vma-qmp-error-quark, vma_qmp_error)
+G_DEFINE_QUARK (vma - qmp - error - quark, vma_qmp_error)
 
-/* --- what comes in ----------------------------------------------------------------------------- */
+/* --- what comes in --------------------------------------------------------------------------- */
 
 /* Takes the message: nobody else has a part of it afterwards but who gets it. */
 static void
@@ -93,7 +93,7 @@ read_all (void *data)
   return NULL;
 }
 
-/* --- waiting ----------------------------------------------------------------------------------- */
+/* --- waiting --------------------------------------------------------------------------------- */
 
 static struct timespec
 in_ms (guint64 ms)
@@ -138,7 +138,7 @@ wait_greeting (VmaQmp *qmp, guint seconds, GError **error)
   return FALSE;
 }
 
-/* --- what goes out ----------------------------------------------------------------------------- */
+/* --- what goes out --------------------------------------------------------------------------- */
 
 static gboolean
 send_line (VmaQmp *qmp, const char *text, int pass_fd, GError **error)
@@ -171,8 +171,7 @@ send_line (VmaQmp *qmp, const char *text, int pass_fd, GError **error)
       continue;
     struct pollfd wait = { qmp->fd, POLLOUT, 0 };
     if (n < 0 && errno != EAGAIN) {
-      g_set_error (error, VMA_QMP_ERROR, VMA_QMP_CLOSED, "%s has closed the connection",
-                   qmp->who);
+      g_set_error (error, VMA_QMP_ERROR, VMA_QMP_CLOSED, "%s has closed the connection", qmp->who);
       return FALSE;
     }
     if (g_get_monotonic_time () > until) {
@@ -261,8 +260,8 @@ vma_qmp_run (VmaQmp *qmp, const char *command, JsonNode *arguments, GError **err
 gboolean
 vma_qmp_pass_fd (VmaQmp *qmp, int fd, const char *name, GError **error)
 {
-  g_autoptr (JsonNode) result = execute (qmp, "getfd", vma_json_make ("fdname:s", name, NULL), fd,
-                                         VMA_QMP_SECONDS, error);
+  g_autoptr (JsonNode) result
+      = execute (qmp, "getfd", vma_json_make ("fdname:s", name, NULL), fd, VMA_QMP_SECONDS, error);
 
   return result != NULL;
 }
@@ -292,7 +291,7 @@ vma_qmp_is_closed (VmaQmp *qmp)
   return qmp->closed;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 static int
 connect_path (const char *path, GError **error)
@@ -356,8 +355,7 @@ negotiate (VmaQmp *qmp, gboolean inherited, guint seconds, GError **error)
     return FALSE;
   }
   g_autoptr (JsonNode) done = execute (qmp, "qmp_capabilities", NULL, -1, seconds, &refused);
-  if (done != NULL
-      || (inherited && g_error_matches (refused, VMA_QMP_ERROR, VMA_QMP_NO_COMMAND)))
+  if (done != NULL || (inherited && g_error_matches (refused, VMA_QMP_ERROR, VMA_QMP_NO_COMMAND)))
     return TRUE;
   g_propagate_prefixed_error (error, g_steal_pointer (&refused), "%s: ", qmp->address);
   return FALSE;
@@ -418,7 +416,7 @@ vma_qmp_peer (VmaQmp *qmp, uid_t *uid)
   socklen_t size = sizeof peer;
 
   if (getsockopt (qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-    peer = (struct ucred) { .pid = 0, .uid = (uid_t) -1 };
+    peer = (struct ucred){ .pid = 0, .uid = (uid_t) -1 };
   if (uid != NULL)
     *uid = peer.uid;
   return peer.pid;

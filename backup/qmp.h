@@ -3,13 +3,13 @@
  * A client of QEMU's monitor protocol, and of our own control sockets, which speak the same.
  *
  * Owns the connection, a thread that reads it, and the queue of events.  What comes in is bounded:
- * the length of a line, its depth, the number of events that nobody fetched (the oldest go; who waits
- * for something asks for the state as well).
+ * the length of a line, its depth, the number of events that nobody fetched (the oldest go; who
+ * waits for something asks for the state as well).
  *
  * QEMU serves one client a socket: where another one has it, there is no greeting.
  *
- * Locking: any thread may execute; commands go out one at a time, each waiting for the reply of the one
- * before it.
+ * Locking: any thread may execute; commands go out one at a time, each waiting for the reply of the
+ * one before it.
  */
 #pragma once
 
@@ -21,13 +21,13 @@
 GQuark vma_qmp_error_quark (void);
 
 typedef enum {
-  VMA_QMP_REFUSED,     /* the other side said no */
-  VMA_QMP_NO_COMMAND,  /* ... because it does not know the command */
-  VMA_QMP_NOT_FOUND,   /* ... because there is no such device */
-  VMA_QMP_CONNECT,     /* nobody listens */
-  VMA_QMP_BUSY,        /* no greeting */
-  VMA_QMP_CLOSED,      /* the connection has gone */
-  VMA_QMP_TIMEOUT,     /* no reply */
+  VMA_QMP_REFUSED,    /* the other side said no */
+  VMA_QMP_NO_COMMAND, /* ... because it does not know the command */
+  VMA_QMP_NOT_FOUND,  /* ... because there is no such device */
+  VMA_QMP_CONNECT,    /* nobody listens */
+  VMA_QMP_BUSY,       /* no greeting */
+  VMA_QMP_CLOSED,     /* the connection has gone */
+  VMA_QMP_TIMEOUT,    /* no reply */
 } VmaQmpError;
 
 typedef struct VmaQmp VmaQmp;

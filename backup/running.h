@@ -10,8 +10,8 @@
 #define VMA_SERVICE_ID "serve"
 
 /*
- * All that answer, JSON objects as docs/vmabackup-protocol.md has them, those of the service included,
- * each once.
+ * All that answer, JSON objects as docs/vmabackup-protocol.md has them, those of the service
+ * included, each once.
  */
 JsonNode *vma_running_list (GError **error);
 

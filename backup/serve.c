@@ -37,7 +37,7 @@ struct VmaService {
   gboolean closing;
 };
 
-/* --- one backup -------------------------------------------------------------------------------- */
+/* --- one backup ------------------------------------------------------------------------------ */
 
 static void
 entry_free (Entry *entry)
@@ -85,9 +85,9 @@ note_crash (Entry *entry)
                                "log of the service)",
                                g_subprocess_get_exit_status (entry->child));
 
-  JsonNode *info = entry->info != NULL ? json_node_copy (entry->info)
-                                       : vma_json_make ("id:s", entry->id, "target:s",
-                                                        entry->target, NULL);
+  JsonNode *info = entry->info != NULL
+                       ? json_node_copy (entry->info)
+                       : vma_json_make ("id:s", entry->id, "target:s", entry->target, NULL);
   JsonObject *object = json_node_get_object (info);
   json_object_set_string_member (object, "status", "failed");
   json_object_set_string_member (object, "error", why);
@@ -156,7 +156,7 @@ spawn (VmaOrder *order, int *events, GError **error)
   return child;
 }
 
-/* --- the list; the caller holds the lock ------------------------------------------------------- */
+/* --- the list; the caller holds the lock ----------------------------------------------------- */
 
 static Entry *
 find (VmaService *service, const char *id)
@@ -196,7 +196,7 @@ add_entry (VmaService *service, VmaOrder *order, const char *target, GError **er
   return entry;
 }
 
-/* --- commands ---------------------------------------------------------------------------------- */
+/* --- commands -------------------------------------------------------------------------------- */
 
 static JsonNode *
 done (void)
@@ -311,7 +311,7 @@ vma_service_handle (gpointer data, VmaClient *client, const char *command, JsonO
                              command);
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------ */
 
 VmaService *
 vma_service_new (const char *program)

@@ -56,8 +56,7 @@ open_file (const char *near, guint64 size, GError **error)
 static gboolean
 set_capability (VmaQmp *qmp, gboolean on, GError **error)
 {
-  JsonNode *capability
-      = vma_json_make ("capability:s", "background-snapshot", "state:b", on, NULL);
+  JsonNode *capability = vma_json_make ("capability:s", "background-snapshot", "state:b", on, NULL);
 
   return vma_qmp_run (qmp, "migrate-set-capabilities",
                       vma_json_make ("capabilities:o", vma_json_list (capability, NULL), NULL),
@@ -67,16 +66,16 @@ set_capability (VmaQmp *qmp, gboolean on, GError **error)
 static void
 set_bandwidth (VmaQmp *qmp, gint64 bandwidth)
 {
-  vma_qmp_run (qmp, "migrate-set-parameters",
-               vma_json_make ("max-bandwidth:i", bandwidth, NULL), NULL);
+  vma_qmp_run (qmp, "migrate-set-parameters", vma_json_make ("max-bandwidth:i", bandwidth, NULL),
+               NULL);
 }
 
 /* Nothing else shall slow down a guest that is paused. */
 static void
 hurry (VmaMemory *memory)
 {
-  g_autoptr (JsonNode) parameters = vma_qmp_execute (
-      memory->graph->qmp, "query-migrate-parameters", NULL, VMA_QMP_SECONDS, NULL);
+  g_autoptr (JsonNode) parameters = vma_qmp_execute (memory->graph->qmp, "query-migrate-parameters",
+                                                     NULL, VMA_QMP_SECONDS, NULL);
 
   memory->old_bandwidth = vma_json_int (vma_json_node_object (parameters), "max-bandwidth", -1);
   if (memory->old_bandwidth >= 0)
@@ -87,8 +86,8 @@ VmaMemory *
 vma_memory_new (VmaGraph *graph, const char *near, GError **error)
 {
   g_autoptr (GError) refused = NULL;
-  g_autoptr (JsonNode) sizes = vma_qmp_execute (graph->qmp, "query-memory-size-summary", NULL,
-                                                VMA_QMP_SECONDS, error);
+  g_autoptr (JsonNode) sizes
+      = vma_qmp_execute (graph->qmp, "query-memory-size-summary", NULL, VMA_QMP_SECONDS, error);
 
   if (sizes == NULL)
     return NULL;
@@ -142,9 +141,8 @@ pass_file (VmaMemory *memory, GError **error)
   g_autofree char *name = g_strdup_printf ("%smemory", graph->prefix);
 
   if (!graph->features.migrate_file)
-    return vma_qmp_pass_fd (graph->qmp, memory->fd, name, error)
-               ? g_strdup_printf ("fd:%s", name)
-               : NULL;
+    return vma_qmp_pass_fd (graph->qmp, memory->fd, name, error) ? g_strdup_printf ("fd:%s", name)
+                                                                 : NULL;
   g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", memory->fd);
   int writer = open (path, O_WRONLY | O_CLOEXEC);
   if (writer < 0) {

@@ -3,8 +3,8 @@
  * The guest's RAM and device state at the point in time.
  *
  * QEMU writes them to a file that has its space beforehand, so that no trouble of the archive holds
- * the guest up: while the guest runs on where QEMU can protect memory from writes (background-snapshot),
- * else while it is paused.
+ * the guest up: while the guest runs on where QEMU can protect memory from writes
+ * (background-snapshot), else while it is paused.
  *
  * For the job's thread.
  */
@@ -15,7 +15,9 @@
 
 typedef struct VmaMemory VmaMemory;
 
-/* Makes the file next to `near` (a file; NULL, or no file: in /var/tmp), and asks what QEMU can do. */
+/*
+ * Makes the file next to `near` (a file; NULL, or no file: in /var/tmp), and asks what QEMU can do.
+ */
 VmaMemory *vma_memory_new (VmaGraph *graph, const char *near, GError **error);
 void vma_memory_free (VmaMemory *memory);
 
@@ -34,8 +36,8 @@ gboolean vma_memory_wait (VmaMemory *memory, GCancellable *cancellable, VmaTarge
 void vma_memory_end (VmaMemory *memory);
 
 /*
- * The same for a job that died: cancels, and sets the limit back to `bandwidth` (< 0: was not changed;
- * vma_memory_old_bandwidth() tells).
+ * The same for a job that died: cancels, and sets the limit back to `bandwidth` (< 0: was not
+ * changed; vma_memory_old_bandwidth() tells).
  */
 void vma_memory_abandon (VmaQmp *qmp, gint64 bandwidth);
 gint64 vma_memory_old_bandwidth (VmaMemory *memory);

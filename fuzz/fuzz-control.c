@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a client says to a control socket, a line each.  Each gets one line of JSON as its answer; an order
- * for a backup becomes a command line whose options are whole words.
+ * What a client says to a control socket, a line each.  Each gets one line of JSON as its answer;
+ * an order for a backup becomes a command line whose options are whole words.
  */
 #include "backup/orders.h"
 #include "fuzz/standalone.h"

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a monitor answers: one line of the input after the other, as the result of each command in turn;
- * one that begins with '?' as the error, and one with '!' is sent as it is before that.  At the end the
- * connection is closed.
+ * What a monitor answers: one line of the input after the other, as the result of each command in
+ * turn; one that begins with '?' as the error, and one with '!' is sent as it is before that.  At
+ * the end the connection is closed.
  *
- * All that looks into answers is run: the check of features, the search for disks, bitmaps, cleaning.
+ * All that looks into answers is run: the check of features, the search for disks, bitmaps,
+ * cleaning.
  */
 #include "backup/bitmap.h"
 #include "backup/clean.h"

@@ -52,7 +52,8 @@ test_json_limits (void)
 static void
 test_json_types (void)
 {
-  static const char text[] = "{\"s\":\"x\",\"i\":5,\"d\":1.5,\"o\":{},\"a\":[1,{}],\"n\":null,\"b\":true}";
+  static const char text[]
+      = "{\"s\":\"x\",\"i\":5,\"d\":1.5,\"o\":{},\"a\":[1,{}],\"n\":null,\"b\":true}";
   g_autoptr (JsonObject) object = vma_json_parse (text, strlen (text), NULL);
   static const char *const names[] = { "s", "i", "d", "o", "a", "n", "b", "none" };
 
@@ -74,9 +75,9 @@ test_json_types (void)
 static void
 test_make (void)
 {
-  g_autoptr (JsonNode) node = vma_json_make (
-      "a:s", "x\"y", "none:s", NULL, "n:i", (gint64) 5, "b:b", TRUE, "o:o",
-      vma_json_list (vma_json_make ("c:s", "d", NULL), NULL), NULL);
+  g_autoptr (JsonNode) node
+      = vma_json_make ("a:s", "x\"y", "none:s", NULL, "n:i", (gint64) 5, "b:b", TRUE, "o:o",
+                       vma_json_list (vma_json_make ("c:s", "d", NULL), NULL), NULL);
   g_autofree char *line = vma_json_line (node);
 
   g_assert_cmpstr (line, ==, "{\"a\":\"x\\\"y\",\"n\":5,\"b\":true,\"o\":[{\"c\":\"d\"}]}");
@@ -86,7 +87,11 @@ test_make (void)
 static void
 test_node_names (void)
 {
-  static const char *const ids[] = { "a", "a-b", "a-b-c", "0123456789abcdef", "0123456789abcdefg",
+  static const char *const ids[] = { "a",
+                                     "a-b",
+                                     "a-b-c",
+                                     "0123456789abcdef",
+                                     "0123456789abcdefg",
                                      "0123456789abcdefh",
                                      "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" };
 
@@ -110,12 +115,11 @@ test_node_names (void)
 static void
 test_graph (void)
 {
-  static const char text[]
-      = "{\"nodes\":[{\"id\":1,\"type\":\"block-driver\",\"name\":\"up\"},"
-        "{\"id\":2,\"type\":\"block-driver\",\"name\":\"down\"},"
-        "{\"id\":3,\"type\":\"block-backend\",\"name\":\"x\"}],"
-        "\"edges\":[{\"parent\":3,\"child\":2,\"name\":\"file\"},"
-        "{\"parent\":1,\"child\":2,\"name\":\"file\"}]}";
+  static const char text[] = "{\"nodes\":[{\"id\":1,\"type\":\"block-driver\",\"name\":\"up\"},"
+                             "{\"id\":2,\"type\":\"block-driver\",\"name\":\"down\"},"
+                             "{\"id\":3,\"type\":\"block-backend\",\"name\":\"x\"}],"
+                             "\"edges\":[{\"parent\":3,\"child\":2,\"name\":\"file\"},"
+                             "{\"parent\":1,\"child\":2,\"name\":\"file\"}]}";
   g_autoptr (JsonObject) graph = vma_json_parse (text, strlen (text), NULL);
   g_autofree char *child = vma_names_child (graph, "up", "file");
   g_autofree char *parent = vma_names_parent (graph, "down", "file");
@@ -158,11 +162,11 @@ test_orders (void)
     "{\"id\":\"a\",\"qmp\":\"q\",\"target\":\"-\"}",
     "{\"id\":\"a\",\"qmp\":\"q\",\"target\":\"fd:none\"}",
   };
-  g_autoptr (VmaOrder) order = order_of (
-      client,
-      "{\"id\":\"a\",\"qmp\":\"q\",\"speed\":7,\"delta\":true,\"vmstate\":false,"
-      "\"devices\":[\"x\",\"y\"],\"configs\":[\"c=d\",\"-e\"],\"target\":\"--help\"}",
-      NULL);
+  g_autoptr (VmaOrder) order
+      = order_of (client,
+                  "{\"id\":\"a\",\"qmp\":\"q\",\"speed\":7,\"delta\":true,\"vmstate\":false,"
+                  "\"devices\":[\"x\",\"y\"],\"configs\":[\"c=d\",\"-e\"],\"target\":\"--help\"}",
+                  NULL);
 
   g_autofree char *line = g_strjoinv (" ", order->argv);
   g_assert_cmpstr (line, ==,
