@@ -76,7 +76,8 @@ printf x >>grown.vma
 expect_fail 1 'o: the overlay was made for the same backup, but in another file' \
     "$VMAFS" grown.vma "$mnt" -o overlay=o,salvage
 same_bytes kept o
-expect_fail 1 'a.vma: this is no overlay file' "$VMAFS" "$archive" "$mnt" -o overlay=a.vma < <(cp "$archive" a.vma)
+cp "$archive" a.vma
+expect_fail 1 'a.vma: this is no overlay file' "$VMAFS" "$archive" "$mnt" -o overlay=a.vma
 same_text "$sum" "$(sha256sum <a.vma)"
 head -c 2000000 "$archive" >short.vma
 expect_fail 1 'short.vma: ' "$VMAFS" short.vma "$mnt" -o overlay=new,wait
