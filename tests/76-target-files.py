@@ -146,6 +146,63 @@ def test_odd_sizes():
         check(extract(os.path.join(where, "out.vma")) == TRUTH, "the disk")
 
 
+def test_other_user():
+    """A QEMU that runs as another user: its files are for it, and for nobody else."""
+    def tries(uid, path):
+        code = f"import os; os.setgid({uid}); os.setuid({uid}); os.open({path!r}, os.O_RDWR)"
+        return subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0
+
+    if os.geteuid() != 0:
+        return
+    for options, allowed in ([], []), (["--owner", 65533], [65533]):
+        with started(*options, view=False) as (_, target, _, _):
+            for uid in (65533, 65532):
+                for path in target.files[0]:
+                    same(tries(uid, path), uid in allowed, f"user {uid} with {options}")
+
+
+def test_scratch_before_a_hung_output():
+    """What a guest waits for does not wait for the archive; and comes to it all the same."""
+    with folder() as where:
+        fifo, done, data = os.path.join(where, "fifo"), threading.Event(), []
+        os.mkfifo(fifo)
+        keeper = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        # The writer has buffers of its own for some extents.
+        half, truth = 640, random.Random(9).randbytes(1280 * C)
+        target = Target("--output", fifo, "--scratch", where, "--timeout", 100,
+                        f"d0:{len(truth)}")
+        disk = Disk(target)
+        target.ask("begin")
+        copy = threading.Thread(
+            target=lambda: [disk.put(disk.raw, i, truth, 16) for i in range(0, half, 16)])
+        copy.start()
+        for i in range(half, 2 * half, 16):
+            disk.put(disk.cow, i, truth, 16)
+        check(copy.is_alive(), "the copy does not wait for the archive")
+        waiting = target.progress()["scratch"]
+        check(waiting > 10 * C, f"{waiting} bytes wait in the scratch file")
+
+        def read():
+            os.set_blocking(keeper, True)
+            while not done.is_set():
+                data.append(os.read(keeper, 1 << 20))
+                if not data[-1]:
+                    break
+        reader = threading.Thread(target=read)
+        reader.start()
+        copy.join(60)
+        same(target.ask("complete"), "", "complete")
+        same(target.progress()["scratch"], 0, "bytes left in the scratch file")
+        disk.close()
+        target.end()
+        reader.join(60)
+        os.close(keeper)
+        with open(where + "/out.vma", "wb") as f:
+            f.write(b"".join(data))
+        check(extract(where + "/out.vma") == truth, "the archive")
+
+
 def test_reads_wait():
     """Before begin(), and where nothing can be read through."""
     with started() as (_, target, disk, view):

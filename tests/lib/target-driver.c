@@ -17,7 +17,7 @@
 
 static char *output, *scratch, *base, *mount, *compress;
 static gboolean delta, fail_full, vmstate;
-static gint64 scratch_size, timeout;
+static gint64 scratch_size, timeout, owner = -1;
 static char **args;
 
 static const GOptionEntry entries[] = {
@@ -30,6 +30,7 @@ static const GOptionEntry entries[] = {
   { "vmstate", 0, 0, G_OPTION_ARG_NONE, &vmstate, NULL, NULL },
   { "compress", 0, 0, G_OPTION_ARG_STRING, &compress, NULL, NULL },
   { "mount", 0, 0, G_OPTION_ARG_FILENAME, &mount, NULL, NULL },
+  { "owner", 0, 0, G_OPTION_ARG_INT64, &owner, NULL, NULL },
   { "timeout", 0, 0, G_OPTION_ARG_INT64, &timeout, NULL, NULL },
   { G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args, NULL, NULL },
   { 0 },
@@ -148,6 +149,8 @@ main (int argc, char **argv)
     .delta = delta,
     .changed_only = changed,
     .request_timeout = (guint) timeout,
+    .allow_other = owner >= 0,
+    .owner = (uid_t) owner,
     .failed = on_failed,
   };
   VmaTarget *target = vma_target_new (&options, &error);
