@@ -109,7 +109,7 @@ look_at_everything (VmaQmp *qmp)
   vma_bitmap_is_usable (qmp, "a", "vmabackup:b:c", &why);
   vma_bitmap_repair (qmp, "a");
   vma_bitmap_keep (qmp, "a", "b", "vmabackup:b:c");
-  g_auto (GStrv) prefixes = vma_clean_list (qmp, NULL);
+  g_strfreev (vma_clean_list (qmp, NULL));
   vma_clean (qmp, "vmabk-a-", TRUE, NULL, NULL);
 }
 
