@@ -22,3 +22,17 @@ mandoc -T utf8 "${pages[1]}" | sed 's|.\x08||g' >vmatool.txt
 for command in list config verify extract create repack diff map info index; do
     grep -qw -- "$command" vmatool.txt || fail "vmatool(1) does not tell of $command"
 done
+
+# All that its help offers.
+if [ -x "$BUILDDIR/backup/vmabackup" ]; then
+    page=$(find "$BUILDDIR" "$tests/../man" -name vmabackup.1 | head -n 1)
+    mandoc -T utf8 "$page" | sed 's|.\x08||g' >vmabackup.txt
+    for command in run query cancel set-speed forget clean serve; do
+        "$BUILDDIR/backup/vmabackup" "$command" --help >help.txt
+        grep -oE -- '--[a-z-]+' help.txt | sort -u >options
+        while read -r option; do
+            grep -qF -- "$option" vmabackup.txt || fail "vmabackup(1) does not tell of $option"
+        done <options
+        grep -qw -- "$command" vmabackup.txt || fail "vmabackup(1) does not tell of $command"
+    done
+fi
