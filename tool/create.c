@@ -2,12 +2,15 @@
 /*
  * vmatool create: makes an archive of disks at rest.
  */
+#include "source/nbd-uri.h"
 #include "tool/command.h"
 #include "tool/configs.h"
 #include "tool/create-copy.h"
+#include "tool/input-changes.h"
 #include "tool/interrupt.h"
 #include "tool/json.h"
 #include "tool/message.h"
+#include "tool/open.h"
 #include "tool/options.h"
 #include "tool/progress.h"
 #include "tool/size.h"
@@ -27,6 +30,7 @@ typedef struct {
   gboolean verbose, as_json;
   char **configs, **drives;
   char *speed;
+  char *base, *bitmap, *index_cache;
   ToolWriterArguments writer;
 } Options;
 
@@ -42,6 +46,7 @@ typedef struct {
   const Options *options;
   const Settings *settings;
   VmaWriter *writer;
+  VmaArchive *base; /* of --base */
   GArray *disks; /* ToolDisk */
   ToolVerbose verbose;
   gulong on_cancel;
@@ -65,6 +70,34 @@ parse_settings (const char *command, const char *target, const Options *options,
 
 /* --- what goes in ------------------------------------------------------------------------------ */
 
+/* What has changed since the base. */
+static ToolInput *
+open_changes (Creation *c, const char *uri, const char *name, guint threads, GError **error)
+{
+#ifdef HAVE_LIBNBD
+  if (vma_nbd_is_uri (uri))
+    return tool_input_changes (uri, name, c->options->bitmap, c->base, threads, error);
+#else
+  (void) c;
+  (void) threads;
+#endif
+  g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID,
+               "disk '%s' (%s): --bitmap needs an NBD export, which shows what has changed", name,
+               uri);
+  return NULL;
+}
+
+static gboolean
+open_base (Creation *c, GError **error)
+{
+  g_autofree char *cache = tool_cache_dir (c->options->index_cache);
+
+  if (c->options->base == NULL)
+    return TRUE;
+  c->base = tool_open (c->options->base, cache, FALSE, error);
+  return c->base != NULL && tool_index_archive (c->base, error);
+}
+
 /* [format=F:][NAME=]PATH; without a name it is diskN, N being the disk's place from 0. */
 static gboolean
 add_disk (Creation *c, const char *text, guint threads, GError **error)
@@ -85,8 +118,11 @@ add_disk (Creation *c, const char *text, guint threads, GError **error)
   disk.name = tool_take_name (&text);
   if (disk.name == NULL)
     disk.name = g_strdup_printf ("disk%u", c->disks->len);
-  disk.path = g_strdup (text);
-  disk.input = tool_input_open (text, format, disk.name, threads, error);
+  disk.path = vma_nbd_display (text);
+  if (c->base == NULL)
+    disk.input = tool_input_open (text, format, disk.name, threads, error);
+  else
+    disk.input = open_changes (c, text, disk.name, threads, error);
   g_array_append_val (c->disks, disk);
   return disk.input != NULL;
 }
@@ -197,7 +233,7 @@ copy_disks (Creation *c, GError **error)
 static gboolean
 run (Creation *c, char **arguments, GError **error)
 {
-  if (!open_disks (c, arguments, error) || !open_writer (c, error) || !register_all (c, error)
+  if (!open_base (c, error) || !open_disks (c, arguments, error) || !open_writer (c, error) || !register_all (c, error)
       || !copy_disks (c, error) || !vma_writer_sync (c->writer, error))
     return FALSE;
   tool_progress_end ();
@@ -287,6 +323,7 @@ create (char **arguments, const Options *options, const Settings *settings)
   }
   close_writer (&c);
   g_array_unref (c.disks);
+  g_clear_pointer (&c.base, vma_archive_free);
   return ok ? TOOL_OK : tool_fail (error, NULL);
 }
 
@@ -307,6 +344,8 @@ check_and_create (const char *command, char **arguments, const Options *options)
     return status;
   if (arguments[1] == NULL && options->drives == NULL && options->configs == NULL)
     return tool_usage_error (command, "no disk and no config");
+  if ((options->base != NULL) != (options->bitmap != NULL))
+    return tool_usage_error (command, "--base and --bitmap belong together");
   if (options->as_json && options->verbose)
     return tool_usage_error (command, "either --json or -v");
   if (is_stdout (arguments[0]) && (options->as_json || options->verbose))
@@ -328,6 +367,11 @@ tool_create (int argc, char **argv)
     { "verbose", 'v', 0, G_OPTION_ARG_NONE, &options.verbose, "Print progress and a summary", NULL },
     { "speed", 0, 0, G_OPTION_ARG_FILENAME, &options.speed, "Read at most so much a second",
       "BYTES" },
+    { "base", 0, 0, G_OPTION_ARG_FILENAME, &options.base,
+      "The backup that holds what has not changed", "ARCHIVE" },
+    { "bitmap", 0, 0, G_OPTION_ARG_STRING, &options.bitmap,
+      "What has changed, by the export's dirty bitmap", "NAME" },
+    TOOL_INDEX_CACHE_OPTION (&options.index_cache),
     TOOL_WRITER_OPTIONS (&options.writer),
     { "json", 0, 0, G_OPTION_ARG_NONE, &options.as_json, "Print the result as JSON", NULL },
     { NULL, 0, 0, 0, NULL, NULL, NULL },
@@ -348,6 +392,9 @@ tool_create (int argc, char **argv)
   g_strfreev (options.configs);
   g_strfreev (options.drives);
   g_free (options.speed);
+  g_free (options.base);
+  g_free (options.bitmap);
+  g_free (options.index_cache);
   tool_writer_arguments_clear (&options.writer);
   return status;
 }
