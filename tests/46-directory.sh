@@ -97,6 +97,32 @@ for gone in nothing .vmafs/nothing "$base/nothing" "$base/ERROR"; do
     [ ! -e "$mnt/$gone" ] || fail "$gone is there"
 done
 stop_vmafs "$mnt"
+# Options are those of each archive.  A partition that the kernel knows is found again after the archive was
+# closed.
+mkdir parts
+python3 - <<'END'
+# A disk with an MBR and one partition of type 83, from sector 8 on.
+entry = bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + (8).to_bytes(4, "little") + (56).to_bytes(4, "little")
+disk = bytearray(64 * 512)
+disk[446:462] = entry
+disk[510:512] = b"\x55\xaa"
+disk[8 * 512:9 * 512] = b"partition".ljust(512, b"!")
+with open("parts.raw", "wb") as f:
+    f.write(disk)
+END
+"$VMATOOL" create parts/p.vma drive-scsi0=parts.raw >/dev/null 2>&1
+cp dump/cut.vma parts/
+start_vmafs parts "$mnt" -o salvage,parts,idle=1
+part=$mnt/p/disk-drive-scsi0.p1.raw
+same_text "partition" "$(head -c 9 "$part")"
+same_text 28672 "$(stat -c %s "$part")"
+same_bytes <(head -c 131072 "$mnt/cut/$disk") <(head -c 131072 "$mnt/cut/$disk")
+[ ! -e "$mnt/cut/ERROR" ] || fail "ERROR with salvage: $(cat "$mnt/cut/ERROR")"
+grep -q '^lost: ' "$mnt/cut/.vmafs/errors" || fail "nothing is lost: $(cat "$mnt/cut/.vmafs/errors")"
+wait_until 20 is_closed p || fail "p is not closed"
+same_text "partition" "$(dd if="$part" bs=9 count=1 iflag=nocache status=none)"
+stop_vmafs "$mnt"
+
 expect_fail 2 '^vmafs: dump: -o overlay needs one archive, and this is a directory$' \
     "$VMAFS" dump "$mnt" -o overlay
 expect_fail 2 'max_open=0' "$VMAFS" dump "$mnt" -o max_open=0
