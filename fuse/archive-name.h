@@ -3,9 +3,9 @@
  * Which files of a directory are archives, and what they are shown as.  Pure.
  *
  * An archive is a file named *.vma, or *.vma.zst, .gz, .lzo, .lz4; and, while vzdump writes it,
- * *.vma.dat, or vzdump-qemu-*.dat.  It is shown under the part before these endings; if several archives
- * share that, all of these under their whole names.  Names are escaped as in vma/names.h, and what is
- * taken then gets ~2, ~3, ...
+ * *.vma.dat, or vzdump-qemu-*.dat.  It is shown under the part before these endings; if several
+ * archives share that, all of these under their whole names.  Names are escaped as in vma/names.h,
+ * and what is taken then gets ~2, ~3, ...
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Opening the archives of a directory when they are asked for, and closing them when they are not used.
+ * Opening the archives of a directory when they are asked for, and closing them when they are not
+ * used.
  */
 #include "fuse/archive-name.h"
 #include "fuse/directory-impl.h"
@@ -44,7 +45,7 @@ reap (VmaMember *entry)
     g_hash_table_remove (entry->directory->by_serial, &entry->serial);
 }
 
-/* --- closing ----------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 /* The entry is CLOSED now.  The caller holds the lock, and answers what is put into `stale`. */
 static void
@@ -111,7 +112,7 @@ least_recently_used (VmaDirectory *directory)
   return least;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 /* Takes a slot, closing another archive where need be; waits a little where all are in use. */
 static gboolean
@@ -293,7 +294,7 @@ vma_member_drop (VmaMember *entry)
   reap (entry);
 }
 
-/* --- the housekeeper --------------------------------------------------------------------------- */
+/* --- the housekeeper -------------------------------------------------------------------------- */
 
 /* Has archives closed that were not used for long enough.  The caller holds the lock. */
 static void

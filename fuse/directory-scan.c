@@ -84,8 +84,9 @@ read_directory (const char *path, struct stat *seen, GError **error)
 }
 
 /*
- * Whether a file that was found is what an entry stands for, whatever it is called.  A file that grows
- * is known by its inode, but only as long as we have it open: then the number cannot be another file's.
+ * Whether a file that was found is what an entry stands for, whatever it is called.  A file that
+ * grows is known by its inode, but only as long as we have it open: then the number cannot be
+ * another file's.
  */
 static gboolean
 is_entry (const Found *found, const VmaMember *entry)
@@ -107,8 +108,8 @@ same_ino (gconstpointer a, gconstpointer b)
   return vma_file_is_same (&((const VmaMember *) a)->st, &((const VmaMember *) b)->st);
 }
 
-/* Gives the files that were found to the entries that stand for them: by name, then to those that were
- * renamed. */
+/* Gives the files that were found to the entries that stand for them: by name, then to those that
+ * were renamed. */
 static void
 match (VmaDirectory *directory, GPtrArray *all)
 {

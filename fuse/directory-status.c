@@ -25,7 +25,7 @@ static char *
 dup_failure (const VmaMember *entry)
 {
   return entry->state == VMA_MEMBER_OPEN ? vma_mounted_dup_failure (entry->mounted)
-                                        : g_strdup (entry->failure);
+                                         : g_strdup (entry->failure);
 }
 
 static void

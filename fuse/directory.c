@@ -11,7 +11,7 @@ typedef struct {
   VmaRequest request;
   char *name;
   VmaDirectory *directory;
-  VmaMember *entry; /* where it is queued */
+  VmaMember *entry;             /* where it is queued */
   gboolean queued, interrupted; /* under the directory's lock */
 } Waiting;
 
@@ -42,7 +42,7 @@ entry_of (VmaDirectory *directory, fuse_ino_t ino)
   return g_hash_table_lookup (directory->by_serial, &serial);
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static void
 waiting_free (Waiting *waiting)
@@ -124,8 +124,8 @@ on_interrupt (fuse_req_t req, void *data)
 typedef enum { ROUTE_QUEUED, ROUTE_OPEN, ROUTE_STALE, ROUTE_INTERRUPTED } Route;
 
 /*
- * Where a request goes: to *mounted, which has it as a user now; or on the queue (without `waiting`,
- * nowhere).
+ * Where a request goes: to *mounted, which has it as a user now; or on the queue (without
+ * `waiting`, nowhere).
  */
 static Route
 find_route (VmaDirectory *directory, fuse_ino_t ino, Waiting *waiting, VmaMounted **mounted)
@@ -217,11 +217,10 @@ vma_directory_of_open_file (VmaDirectory *directory, fuse_ino_t ino)
   return entry_of (directory, ino)->mounted; /* which the open file keeps there */
 }
 
-/* --- what there is ----------------------------------------------------------------------------- */
+/* --- what there is ---------------------------------------------------------------------------- */
 
 gboolean
-vma_directory_find (VmaDirectory *directory, const char *name, fuse_ino_t *ino,
-                    struct stat *file)
+vma_directory_find (VmaDirectory *directory, const char *name, fuse_ino_t *ino, struct stat *file)
 {
   vma_directory_refresh (directory, FALSE, NULL);
   VMA_LOCK (&directory->lock);
@@ -269,7 +268,7 @@ vma_listing_clear (VmaListing *listing)
   g_clear_pointer (&listing->inos, g_array_unref);
 }
 
-/* --- its life ---------------------------------------------------------------------------------- */
+/* --- its life --------------------------------------------------------------------------------- */
 
 VmaDirectory *
 vma_directory_new (const char *path, const VmaMountOptions *options, GError **error)
@@ -283,8 +282,8 @@ vma_directory_new (const char *path, const VmaMountOptions *options, GError **er
   pthread_mutex_init (&directory->scanning, NULL);
   pthread_mutex_init (&directory->lock, NULL);
   pthread_cond_init (&directory->changed, NULL);
-  directory->by_serial = g_hash_table_new_full (g_int64_hash, g_int64_equal, NULL,
-                                                (GDestroyNotify) vma_member_free);
+  directory->by_serial
+      = g_hash_table_new_full (g_int64_hash, g_int64_equal, NULL, (GDestroyNotify) vma_member_free);
   directory->by_name = g_hash_table_new (g_str_hash, g_str_equal);
   directory->by_file = g_hash_table_new (g_str_hash, g_str_equal);
   directory->listed = g_ptr_array_new ();

@@ -22,7 +22,7 @@ enum { EXIT_USAGE = 2 };
 #define GRACE_MS 500
 
 /* libfuse's messages, as ours: one line, with our name in front. */
-static void
+static void G_GNUC_PRINTF (2, 0)
 on_fuse_log (enum fuse_log_level level G_GNUC_UNUSED, const char *format, va_list args)
 {
   g_autofree char *message = g_strdup_vprintf (format, args);

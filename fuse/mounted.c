@@ -14,9 +14,9 @@
 #include <uuid/uuid.h>
 
 /* Many archives may be open in a mount of a directory: the part of the cache that each gets. */
-#define CACHE_SHARE   8
+#define CACHE_SHARE 8
 #define DEFAULT_CACHE ((guint64) 256 << 20)
-#define LEAST_CACHE   ((guint64) 32 << 20)
+#define LEAST_CACHE ((guint64) 32 << 20)
 
 static void
 on_report (gpointer data G_GNUC_UNUSED, const GError *what)
@@ -112,7 +112,8 @@ open_archive (const char *path, const VmaMountOptions *options, const VmaMounted
   return g_steal_pointer (&archive);
 }
 
-/* Opens the file to be watched, and sees to it that it is the one that is wanted.  -1 and an error. */
+/* Opens the file to be watched, and sees to it that it is the one that is wanted.  -1 and an error.
+ */
 static int
 open_watched (const char *path, const VmaMountedPlace *place, struct stat *st, GError **error)
 {

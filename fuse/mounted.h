@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An archive that is mounted: what a mount of one archive has once, and a mount of a directory for each
- * archive that is open.
+ * An archive that is mounted: what a mount of one archive has once, and a mount of a directory for
+ * each archive that is open.
  *
- * Owns the archive, the tree that it is shown as, the requests that wait for its index, the errors its
- * readers have met, and who its files belong to.  Nothing but counters changes after it was opened.
+ * Owns the archive, the tree that it is shown as, the requests that wait for its index, the errors
+ * its readers have met, and who its files belong to.  Nothing but counters changes after it was
+ * opened.
  *
- * Its users are counted: requests under way, and open files.  Whoever may free it looks at that first,
- * and sees to it that nobody new comes.  Any thread may call anything but open and free.
+ * Its users are counted: requests under way, and open files.  Whoever may free it looks at that
+ * first, and sees to it that nobody new comes.  Any thread may call anything but open and free.
  */
 #pragma once
 
@@ -25,19 +26,19 @@ typedef struct VmaParked VmaParked;
 
 typedef struct {
   const VmaMountOptions *options;
-  char *source;        /* the archive's absolute path: the daemon's directory changes */
+  char *source; /* the archive's absolute path: the daemon's directory changes */
   gboolean in_directory;
-  gboolean growing;    /* a read may have to wait though the index knows the place */
+  gboolean growing;          /* a read may have to wait though the index knows the place */
   GCancellable *cancellable; /* ends reads that wait */
-  VmaArchive *archive; /* NULL: it cannot be opened, and `failure` says why */
-  VmaOverlay *overlay; /* NULL: read-only */
+  VmaArchive *archive;       /* NULL: it cannot be opened, and `failure` says why */
+  VmaOverlay *overlay;       /* NULL: read-only */
   VmaTree *tree;
-  VmaParts *parts;     /* NULL: not wanted */
+  VmaParts *parts; /* NULL: not wanted */
   VmaReadErrors *errors;
   VmaParked *parked;
-  char *failure;       /* known when it was opened; NULL: none */
+  char *failure; /* known when it was opened; NULL: none */
   char *notes, *log;
-  int watched_fd;      /* the archive, to see whether it is changed; -1: not watched */
+  int watched_fd; /* the archive, to see whether it is changed; -1: not watched */
   struct stat watched;
   VmaOwner owner;
   struct timespec mtime; /* the file's */
@@ -57,8 +58,8 @@ typedef struct {
 } VmaMountedPlace;
 
 /*
- * Opens the archive at `path`; its index is not started.  `place` is NULL for a mount of its own.  NULL
- * and an error with the path in front.  The options must outlive it.
+ * Opens the archive at `path`; its index is not started.  `place` is NULL for a mount of its own.
+ * NULL and an error with the path in front.  The options must outlive it.
  */
 VmaMounted *vma_mounted_open (const char *path, const VmaMountOptions *options,
                               const VmaMountedPlace *place, GError **error);
@@ -79,13 +80,13 @@ void vma_mounted_hold (VmaMounted *mounted);
 void vma_mounted_release (VmaMounted *mounted);
 
 /*
- * FALSE with an error where the archive's file was changed since it was opened: what was read from it
- * is not to be believed.
+ * FALSE with an error where the archive's file was changed since it was opened: what was read from
+ * it is not to be believed.
  */
 gboolean vma_mounted_check_unchanged (VmaMounted *mounted, GError **error);
 
-/* Why the archive cannot be read to its end, as far as is known, in a line; NULL: it can.  The caller
- * frees it. */
+/* Why the archive cannot be read to its end, as far as is known, in a line; NULL: it can.  The
+ * caller frees it. */
 char *vma_mounted_dup_failure (VmaMounted *mounted);
 
 /* The text of .vmafs/status (JSON) and .vmafs/errors (status.c). */

@@ -358,7 +358,7 @@ vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
     { "index-cache", 0, 0, G_OPTION_ARG_FILENAME, &index_cache,
       "Where the index is kept between mounts", "DIR|none" },
     { "version", 'V', 0, G_OPTION_ARG_NONE, &options->show_version, "Print the version", NULL },
-    { NULL },
+    G_OPTION_ENTRY_NULL,
   };
   g_autoptr (GOptionContext) context
       = g_option_context_new ("ARCHIVE|DIRECTORY MOUNTPOINT - mount VMA archives");

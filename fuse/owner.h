@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who the files of a mount belong to: the owner of the archive, unless the options say otherwise; and
- * who may read the archive may read them.  Pure.
+ * Who the files of a mount belong to: the owner of the archive, unless the options say otherwise;
+ * and who may read the archive may read them.  Pure.
  */
 #pragma once
 

@@ -31,8 +31,8 @@ vma_text_reply_read (const VmaRequest *request, GBytes *text)
   if (text == NULL)
     text = (GBytes *) (guintptr) request->file.fh;
 
-  /* With the reply in its hands the reader may close the file before we are back from sending it. */
-  g_autoptr (GBytes) held = g_bytes_ref (text);
+  /* With the reply in its hands the reader may close the file before we are back. */
+  g_autoptr (GBytes) held G_GNUC_UNUSED = g_bytes_ref (text);
   gsize total;
   const char *data = g_bytes_get_data (text, &total);
 

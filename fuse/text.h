@@ -14,7 +14,8 @@ void vma_text_release (const struct fuse_file_info *file);
 /* Replies to a read from `text`; NULL: from that of the open file. */
 void vma_text_reply_read (const VmaRequest *request, GBytes *text);
 
-/* The content of a file beside an archive, if it is a regular file and not too large.  NULL and errno. */
+/* The content of a file beside an archive, if it is a regular file and not too large.  NULL and
+ * errno. */
 GBytes *vma_text_of_file (const char *path);
 
 /* Its attributes.  FALSE: there is no such file. */

@@ -106,7 +106,7 @@ vma_top_statfs (VmaDirectory *directory, const VmaRequest *request)
 {
   struct statvfs st = { 0 };
 
-  /* Of what holds the archives: how large the disks in them are, nobody knows without opening all. */
+  /* Of what holds the archives: the size of their disks is not known without opening all. */
   if (statvfs (vma_directory_path (directory), &st) != 0) {
     fuse_reply_err (request->req, errno);
     return;
@@ -117,7 +117,7 @@ vma_top_statfs (VmaDirectory *directory, const VmaRequest *request)
   fuse_reply_statfs (request->req, &st);
 }
 
-/* --- the list ---------------------------------------------------------------------------------- */
+/* --- the list --------------------------------------------------------------------------------- */
 
 void
 vma_top_opendir (VmaDirectory *directory, const VmaRequest *request)
@@ -194,7 +194,7 @@ vma_top_readdir (VmaDirectory *directory G_GNUC_UNUSED, const VmaRequest *reques
   fuse_reply_buf (request->req, buffer, used);
 }
 
-/* --- status and errors ------------------------------------------------------------------------- */
+/* --- status and errors ------------------------------------------------------------------------ */
 
 void
 vma_top_open (VmaDirectory *directory, const VmaRequest *request)

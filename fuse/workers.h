@@ -2,7 +2,8 @@
 /*
  * A few threads that do jobs one after the other.
  *
- * A thread is started when a job has nobody to do it, up to a bound, and stays.  Any thread may push.
+ * A thread is started when a job has nobody to do it, up to a bound, and stays.  Any thread may
+ * push.
  */
 #pragma once
 

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /**
  * @file vma.h
- * @brief libvma: read and write VMA archives, the backups of virtual machines that Proxmox VE makes.
+ * @brief libvma: read and write VMA archives, the backups of virtual machines that Proxmox VE
+ * makes.
  *
- * Reading: vma_open() an archive, find a disk with vma_disk() or vma_find_disk(), and vma_disk_read()
- * from any place of it.  The archive may be compressed with zstd, gzip, lzop or lz4.  Where its index is
- * not in the cache, a thread scans it; whatever needs to know what was not scanned yet waits for that.
+ * Reading: vma_open() an archive, find a disk with vma_disk() or vma_find_disk(), and
+ * vma_disk_read() from any place of it.  The archive may be compressed with zstd, gzip, lzop or
+ * lz4.  Where its index is not in the cache, a thread scans it; whatever needs to know what was not
+ * scanned yet waits for that.
  *
- * Writing: vma_create(), vma_create_add_config() and vma_create_add_disk(), vma_create_write() for each
- * cluster, vma_create_finish().
+ * Writing: vma_create(), vma_create_add_config() and vma_create_add_disk(), vma_create_write() for
+ * each cluster, vma_create_finish().
  *
- * Errors: functions return #VMA_OK, or one of the other values of #VmaResult, unless their description
- * says otherwise.  vma_message() then has a line for people.  What cannot be read is an error, never
- * zeros.
+ * Errors: functions return #VMA_OK, or one of the other values of #VmaResult, unless their
+ * description says otherwise.  vma_message() then has a line for people.  What cannot be read is an
+ * error, never zeros.
  *
  * Threads: any function may be called by any number of threads at once, but vma_close(),
  * vma_create_finish() and vma_create_abort() only when no other call with that handle is under way;
  * configs and disks are added by one thread.
  *
- * Signals are blocked in the threads of the library.  Do not fork between vma_open() and vma_close()
- * unless the child only executes another program.
+ * Signals are blocked in the threads of the library.  Do not fork between vma_open() and
+ * vma_close() unless the child only executes another program.
  *
- * Strings are UTF-8 where the archive has it so, and bytes otherwise.  Those that are returned belong to
- * the handle they came from, and live as long.
+ * Strings are UTF-8 where the archive has it so, and bytes otherwise.  Those that are returned
+ * belong to the handle they came from, and live as long.
  */
 #ifndef VMA_H
 #define VMA_H
@@ -70,7 +72,8 @@ typedef struct VmaCreate VmaCreate;
 /** The version of the library, "1.2.3". */
 VMA_PUBLIC const char *vma_version (void);
 
-/** What was wrong in this thread's last call that failed: one line, overwritten by the next that fails. */
+/** What was wrong in this thread's last call that failed: one line, overwritten by the next that
+ * fails. */
 VMA_PUBLIC const char *vma_message (void);
 
 /** @name Opening
@@ -92,14 +95,17 @@ typedef struct {
   const char *cache_dir; /**< where indexes are saved; NULL: where vmafs has them */
   uint64_t cache_size;   /**< compressed archives: bytes of decoded data to keep; 0: the default */
   uint64_t memory_limit; /**< compressed archives: bytes one decoder may take; 0: the default */
-  /** Takes notes that are no errors, such as of a saved index that is out of date; any thread.  May be
-   * NULL. */
+  /** Takes notes that are no errors, such as of a saved index that is out of date; any thread.  May
+   * be NULL. */
   void (*note) (void *data, const char *message);
-  void *note_data;       /**< for `note` */
+  void *note_data; /**< for `note` */
 } VmaOpenOptions;
 
 /** Initial value of #VmaOpenOptions. */
-#define VMA_OPEN_OPTIONS_INIT { sizeof (VmaOpenOptions), 0, NULL, 0, 0, NULL, NULL }
+#define VMA_OPEN_OPTIONS_INIT                                                                      \
+  {                                                                                                \
+    sizeof (VmaOpenOptions), 0, NULL, 0, 0, NULL, NULL                                             \
+  }
 
 /** Opens an archive; `options` may be NULL.  The handle in `*handle` is for vma_close(). */
 VMA_PUBLIC VmaResult vma_open (VmaHandle **handle, const char *path, const VmaOpenOptions *options);
@@ -113,11 +119,12 @@ VMA_PUBLIC void vma_close (VmaHandle *handle);
 /** Ends all waiting, now and from now on, with #VMA_E_CANCELLED. */
 VMA_PUBLIC void vma_cancel (VmaHandle *handle);
 
-/** Waits until the whole archive is indexed, `timeout_ms` at most (< 0: for ever).  The error of the
- * scan, where that failed; #VMA_E_TIMEOUT. */
+/** Waits until the whole archive is indexed, `timeout_ms` at most (< 0: for ever).  The error of
+ * the scan, where that failed; #VMA_E_TIMEOUT. */
 VMA_PUBLIC VmaResult vma_wait (VmaHandle *handle, int timeout_ms);
 
-/** How far the scan is: `*position` of `*size` bytes of the archive; a size of UINT64_MAX is unknown. */
+/** How far the scan is: `*position` of `*size` bytes of the archive; a size of UINT64_MAX is
+ * unknown. */
 VMA_PUBLIC void vma_progress (VmaHandle *handle, uint64_t *position, uint64_t *size);
 /** @} */
 
@@ -142,8 +149,8 @@ VMA_PUBLIC const void *vma_config_data (VmaHandle *handle, size_t i, size_t *siz
 VMA_PUBLIC size_t vma_n_disks (VmaHandle *handle);
 /** The i-th disk, NULL where there is none. */
 VMA_PUBLIC VmaDisk *vma_disk (VmaHandle *handle, size_t i);
-/** A disk by name: "scsi0", "drive-scsi0" or "disk-drive-scsi0.raw".  NULL and a message where there is
- * none, or more than one. */
+/** A disk by name: "scsi0", "drive-scsi0" or "disk-drive-scsi0.raw".  NULL and a message where
+ * there is none, or more than one. */
 VMA_PUBLIC VmaDisk *vma_find_disk (VmaHandle *handle, const char *name);
 /** @} */
 
@@ -160,8 +167,8 @@ VMA_PUBLIC int vma_disk_is_vmstate (VmaDisk *disk);
 /** Its size in bytes; for vmstate the end of the scan is waited for. */
 VMA_PUBLIC VmaResult vma_disk_size (VmaDisk *disk, uint64_t *size);
 
-/** Reads up to `size` bytes at `offset`, less only at the end of the disk: their number, 0 at or behind
- * the end; -1 and the reason in `*result` (may be NULL). */
+/** Reads up to `size` bytes at `offset`, less only at the end of the disk: their number, 0 at or
+ * behind the end; -1 and the reason in `*result` (may be NULL). */
 VMA_PUBLIC ssize_t vma_disk_read (VmaDisk *disk, void *buffer, size_t size, uint64_t offset,
                                   VmaResult *result);
 
@@ -179,14 +186,15 @@ typedef struct {
   VmaRangeKind kind; /**< what it is */
 } VmaRange;
 
-/** The range that begins at `offset`, which must be inside the disk; the next one may be of the same
- * kind. */
+/** The range that begins at `offset`, which must be inside the disk; the next one may be of the
+ * same kind. */
 VMA_PUBLIC VmaResult vma_disk_range (VmaDisk *disk, uint64_t offset, VmaRange *range);
 
-/** The first byte at or behind `offset` that is not known to be zero; the disk's size where there is
- * none. */
+/** The first byte at or behind `offset` that is not known to be zero; the disk's size where there
+ * is none. */
 VMA_PUBLIC VmaResult vma_disk_next_data (VmaDisk *disk, uint64_t offset, uint64_t *found);
-/** The first byte at or behind `offset` that is known to be zero; the disk's size where there is none. */
+/** The first byte at or behind `offset` that is known to be zero; the disk's size where there is
+ * none. */
 VMA_PUBLIC VmaResult vma_disk_next_hole (VmaDisk *disk, uint64_t offset, uint64_t *found);
 /** @} */
 
@@ -204,11 +212,14 @@ typedef struct {
 } VmaCreateOptions;
 
 /** Initial value of #VmaCreateOptions. */
-#define VMA_CREATE_OPTIONS_INIT { sizeof (VmaCreateOptions), NULL, -1, NULL, 0, 0 }
+#define VMA_CREATE_OPTIONS_INIT                                                                    \
+  {                                                                                                \
+    sizeof (VmaCreateOptions), NULL, -1, NULL, 0, 0                                                \
+  }
 
-/** Begins an archive: in a file `target` that must not exist, and gets its name when all is done; "-" is
- * standard output, "fd:N" a descriptor, "exec:CMD" the input of a command.  `options` may be NULL.  The
- * handle in `*create` is for vma_create_finish() or vma_create_abort(). */
+/** Begins an archive: in a file `target` that must not exist, and gets its name when all is done;
+ * "-" is standard output, "fd:N" a descriptor, "exec:CMD" the input of a command.  `options` may be
+ * NULL.  The handle in `*create` is for vma_create_finish() or vma_create_abort(). */
 VMA_PUBLIC VmaResult vma_create (VmaCreate **create, const char *target,
                                  const VmaCreateOptions *options);
 
@@ -216,19 +227,20 @@ VMA_PUBLIC VmaResult vma_create (VmaCreate **create, const char *target,
 VMA_PUBLIC VmaResult vma_create_add_config (VmaCreate *create, const char *name, const void *data,
                                             size_t size);
 
-/** Adds a disk, whose number goes to `*disk`.  The name is as in the archive: "drive-scsi0"; "vmstate" is
- * one of unknown length, whose clusters must come in order. */
+/** Adds a disk, whose number goes to `*disk`.  The name is as in the archive: "drive-scsi0";
+ * "vmstate" is one of unknown length, whose clusters must come in order. */
 VMA_PUBLIC VmaResult vma_create_add_disk (VmaCreate *create, const char *name, uint64_t size,
                                           unsigned *disk);
 
-/** Writes `n` clusters of a disk from cluster `first` on.  `data` are `n` * #VMA_CLUSTER bytes, but for
- * the end of the disk, where they end with it; NULL is zeros.  Each cluster must be written once, in any
- * order, by any thread. */
+/** Writes `n` clusters of a disk from cluster `first` on.  `data` are `n` * #VMA_CLUSTER bytes, but
+ * for the end of the disk, where they end with it; NULL is zeros.  Each cluster must be written
+ * once, in any order, by any thread. */
 VMA_PUBLIC VmaResult vma_create_write (VmaCreate *create, unsigned disk, uint64_t first, uint64_t n,
                                        const void *data);
 
-/** Completes the archive, brings it to the medium and gives it its name.  #VMA_E_MISSING where clusters
- * were not written.  Frees the handle, also where it fails; then nothing is left behind. */
+/** Completes the archive, brings it to the medium and gives it its name.  #VMA_E_MISSING where
+ * clusters were not written.  Frees the handle, also where it fails; then nothing is left behind.
+ */
 VMA_PUBLIC VmaResult vma_create_finish (VmaCreate *create);
 
 /** Throws away what was written, and frees the handle; NULL is ignored. */

@@ -60,8 +60,7 @@ VmaResult
 vma_open (VmaHandle **handle, const char *path, const VmaOpenOptions *options)
 {
   VmaOpenOptions all = options_of (options);
-  const unsigned known
-      = VMA_OPEN_SALVAGE | VMA_OPEN_FOLLOW | VMA_OPEN_NO_CACHE | VMA_OPEN_HEADER;
+  const unsigned known = VMA_OPEN_SALVAGE | VMA_OPEN_FOLLOW | VMA_OPEN_NO_CACHE | VMA_OPEN_HEADER;
   GError *error = NULL;
 
   *handle = NULL;
@@ -88,8 +87,8 @@ vma_open (VmaHandle **handle, const char *path, const VmaOpenOptions *options)
   };
   new->archive = vma_archive_open (path, &archive_options, &error);
   if (new->archive != NULL && vma_source_is_sequential (vma_archive_source (new->archive)))
-    g_set_error (&error, VMA_ERROR, VMA_ERROR_UNSUPPORTED, "%s: is a pipe, and cannot be read at random",
-                 path);
+    g_set_error (&error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,
+                 "%s: is a pipe, and cannot be read at random", path);
   if (error != NULL) {
     vma_close (new);
     return vma_result_take (error);
@@ -149,7 +148,7 @@ vma_progress (VmaHandle *handle, uint64_t *position, uint64_t *size)
   *size = vma_source_size (vma_archive_source (handle->archive));
 }
 
-/* --- what is in it ----------------------------------------------------------------------------- */
+/* --- what is in it ---------------------------------------------------------------------------- */
 
 void
 vma_uuid (VmaHandle *handle, uint8_t uuid[16])
@@ -191,8 +190,7 @@ vma_config_data (VmaHandle *handle, size_t i, size_t *size)
   *size = 0;
   if (i >= vma_n_configs (handle))
     return NULL;
-  const VmaConfig *config
-      = g_ptr_array_index (vma_archive_header (handle->archive)->configs, i);
+  const VmaConfig *config = g_ptr_array_index (vma_archive_header (handle->archive)->configs, i);
   const void *data = g_bytes_get_data (config->data, size);
   return data != NULL ? data : nothing;
 }
@@ -225,7 +223,7 @@ vma_find_disk (VmaHandle *handle, const char *name)
   return NULL;
 }
 
-/* --- disks ------------------------------------------------------------------------------------- */
+/* --- disks ------------------------------------------------------------------------------------ */
 
 const char *
 vma_disk_name (VmaDisk *disk)
@@ -303,7 +301,8 @@ vma_disk_range (VmaDisk *disk, uint64_t offset, VmaRange *range)
   if (!vma_image_size (disk->image, &size, disk->handle->cancellable, &error))
     return vma_result_take (error);
   if (offset >= size)
-    return vma_result_invalid ("%" G_GUINT64_FORMAT " is behind the end of the disk", (guint64) offset);
+    return vma_result_invalid ("%" G_GUINT64_FORMAT " is behind the end of the disk",
+                               (guint64) offset);
   if (!vma_image_span (disk->image, offset, &span, disk->handle->cancellable, &error))
     return vma_result_take (error);
   *range = (VmaRange){ .start = span.start, .end = span.end, .kind = kinds[span.kind] };

@@ -3,7 +3,8 @@
  * The plugin "vma" of nbdkit: the disks of an archive as NBD exports.
  *
  * Uses nothing but the interface of libvma, and that of nbdkit.  Callbacks run in any number of
- * threads; all that is written after config is `handle`, by after_fork and cleanup, which run alone.
+ * threads; all that is written after config is `handle`, by after_fork and cleanup, which run
+ * alone.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -21,7 +22,7 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 static char *archive;
-static char *disk_name;  /* NULL: all disks are exports */
+static char *disk_name; /* NULL: all disks are exports */
 static char *cache_dir;
 static VmaOpenOptions options = VMA_OPEN_OPTIONS_INIT;
 static VmaHandle *handle;
@@ -35,7 +36,7 @@ on_note (void *data __attribute__ ((unused)), const char *message)
   nbdkit_debug ("%s", message);
 }
 
-/* --- configuration ----------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 static int
 set_flag (const char *value, unsigned flag)
@@ -133,7 +134,7 @@ vma_dump_plugin (void)
   printf ("libvma_version=%s\n", vma_version ());
 }
 
-/* --- its life ---------------------------------------------------------------------------------- */
+/* --- its life --------------------------------------------------------------------------------- */
 
 static int
 open_archive (VmaHandle **opened, unsigned flags)
@@ -197,7 +198,7 @@ vma_unload (void)
   free (cache_dir);
 }
 
-/* --- exports ----------------------------------------------------------------------------------- */
+/* --- exports ---------------------------------------------------------------------------------- */
 
 /* A disk's name as an export: that of the archive, unless that needs escaping or is not unique. */
 static const char *
@@ -264,7 +265,7 @@ vma_export_description (void *disk)
   return nbdkit_printf_intern ("%s of %s", vma_disk_file_name (disk), archive);
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static int
 fail (VmaResult result)

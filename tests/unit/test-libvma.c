@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const VmaOpenOptions no_cache = { sizeof no_cache, VMA_OPEN_NO_CACHE, NULL, 0, 0, NULL, NULL };
+static const VmaOpenOptions no_cache
+    = { sizeof no_cache, VMA_OPEN_NO_CACHE, NULL, 0, 0, NULL, NULL };
 
 static VmaHandle *
 open_fixture (const char *name, unsigned flags)
@@ -216,9 +217,8 @@ test_cancel (void)
   options.flags |= VMA_OPEN_FOLLOW;
   g_assert_cmpint (vma_open (&handle, path, &options), ==, VMA_OK);
   g_assert_cmpint (vma_wait (handle, 50), ==, VMA_E_TIMEOUT);
-  g_assert_cmpint (pthread_create (&thread, NULL, read_until_cancelled,
-                                   vma_find_disk (handle, "scsi0")),
-                   ==, 0);
+  g_assert_cmpint (
+      pthread_create (&thread, NULL, read_until_cancelled, vma_find_disk (handle, "scsi0")), ==, 0);
   g_usleep (50000);
   vma_cancel (handle);
   pthread_join (thread, NULL);
@@ -228,7 +228,7 @@ test_cancel (void)
   g_rmdir (dir);
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 #define CLUSTERS 40u
 
@@ -251,8 +251,9 @@ write_every_other (void *data)
 
   for (guint i = part->first; i < CLUSTERS; i += 2) {
     fill (cluster, i);
-    g_assert_cmpint (vma_create_write (part->create, part->disk, i, 1, i % 10 == 0 ? NULL : cluster),
-                     ==, VMA_OK);
+    g_assert_cmpint (
+        vma_create_write (part->create, part->disk, i, 1, i % 10 == 0 ? NULL : cluster), ==,
+        VMA_OK);
   }
   return NULL;
 }
@@ -291,9 +292,9 @@ check_create (const char *compression)
   g_assert_cmpint (vma_create (&create, path, &options), ==, VMA_OK);
   g_assert_cmpint (vma_create_add_config (create, "my.conf", "a", 1), ==, VMA_OK);
   g_assert_cmpint (vma_create_add_config (create, "my.conf", "a", 1), ==, VMA_E_INVALID);
-  g_assert_cmpint (vma_create_add_disk (create, "drive-virtio0", CLUSTERS * (uint64_t) VMA_CLUSTER,
-                                        &disk),
-                   ==, VMA_OK);
+  g_assert_cmpint (
+      vma_create_add_disk (create, "drive-virtio0", CLUSTERS * (uint64_t) VMA_CLUSTER, &disk), ==,
+      VMA_OK);
   g_assert_cmpint (vma_create_write (create, disk + 1, 0, 1, NULL), ==, VMA_E_INVALID);
   Part parts[2] = { { create, disk, 0 }, { create, disk, 1 } };
   g_assert_cmpint (pthread_create (&thread, NULL, write_every_other, &parts[1]), ==, 0);
