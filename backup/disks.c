@@ -13,6 +13,7 @@ vma_disk_free (VmaDisk *disk)
   g_free (disk->qdev);
   g_free (disk->node);
   g_free (disk->parent);
+  g_free (disk->file);
   g_free (disk);
 }
 
@@ -128,6 +129,7 @@ look_at_block (Search *search, JsonObject *block, GError **error)
   disk->name = g_steal_pointer (&name);
   disk->qdev = g_strdup (qdev);
   disk->node = g_strdup (node);
+  disk->file = g_strdup (vma_json_string (inserted, "file"));
   disk->size = size > 0 ? (guint64) size : 0;
   return add_disk (search, disk, error);
 }

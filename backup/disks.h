@@ -11,6 +11,7 @@ typedef struct {
   char *qdev;   /* path of the device, for qom-set; NULL in a qemu-storage-daemon */
   char *node;   /* what stands below the device */
   char *parent; /* the raw node over it that is reopened, where there is no device */
+  char *file;   /* of the image, as QEMU names it, or NULL */
   guint64 size;
 } VmaDisk;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "backup/job-impl.h"
 
+#include "backup/ahead.h"
 #include "backup/bitmap.h"
 #include "index/lock.h"
 #include "vma/error.h"
@@ -114,6 +115,9 @@ vma_job_freeze (VmaJob *job, GCancellable *cancellable, GError **error)
 
   if (!vma_job_guest_is_running (job, &running, error))
     return FALSE;
+  for (guint i = 0; running && i < vma_job_n_disks (job); i++)
+    if (vma_job_disk (job, i)->file != NULL)
+      vma_flush_ahead (vma_job_disk (job, i)->file);
   gint64 stopped = g_get_monotonic_time ();
   if (running) {
     vma_guard_set_paused (job->guard, TRUE);

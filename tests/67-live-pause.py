@@ -53,4 +53,17 @@ def test_four_disks():
         guest.pause_and_check()
 
 
+def test_much_unwritten():
+    # What the page cache has of an image is written back before the guest is paused, not meanwhile.
+    with Guest([Disk(160 << 20)], writers=1) as guest:
+        guest.command("sh dd if=/dev/zero of=/dev/vda bs=1M count=150 conv=notrunc oflag=direct")
+        guest.qmp.events.clear()
+        with Backup(guest, os.path.join(TMP, "a.vma")) as backup:
+            backup.succeed()
+        guest.qmp.execute("query-status")
+        pause = pause_of(guest.qmp.events)
+        print(f"  pause {pause:.1f} ms")
+        check(pause < BOUND, f"the pause is {pause} ms")
+
+
 run(globals())

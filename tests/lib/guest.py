@@ -223,7 +223,10 @@ class Guest:
         if int(status["errors"]) != errors:
             raise AssertionError(f"the guest saw errors: {status['text']}")
         self.command("verify")
+        # What qcow2 has in its caches is written when QEMU stops.
+        self.qmp.execute("stop")
         self.check_images(self.disks)
+        self.qmp.execute("cont")
         return status
 
     def check_images(self, disks, torn=False):
