@@ -9,8 +9,12 @@
 #include "tool/message.h"
 #include "tool/options.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #define SECONDS 10
 
@@ -31,6 +35,40 @@ running_with (JsonNode *running, const char *prefix)
       return g_strdup (id);
   }
   return NULL;
+}
+
+/* A folder of a backup, for QEMU's files: ".../vmabackup-XXXXXX". */
+static gboolean
+is_ours (const char *path, const char *type)
+{
+  const char *name = strrchr (path, '/');
+
+  return strcmp (type, "fuse.vmabackup") == 0 && name != NULL
+         && g_str_has_prefix (name, "/vmabackup-") && strlen (name) == strlen ("/vmabackup-XXXXXX");
+}
+
+/* Mounts whose process has gone. */
+static void
+remove_dead_mounts (void)
+{
+  g_autofree char *text = NULL;
+  struct statfs found;
+
+  if (!g_file_get_contents ("/proc/self/mounts", &text, NULL, NULL))
+    return;
+  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+  for (char **line = lines; *line != NULL; line++) {
+    g_auto (GStrv) words = g_strsplit (*line, " ", 4);
+    if (g_strv_length (words) < 4 || !is_ours (words[1], words[2])
+        || statfs (words[1], &found) == 0 || errno != ENOTCONN)
+      continue;
+    const char *const argv[] = { "fusermount3", "-u", "-z", "--", words[1], NULL };
+    if (umount2 (words[1], MNT_DETACH) != 0)
+      g_spawn_sync (NULL, (char **) argv, NULL,
+                    G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL,
+                    NULL, NULL, NULL, NULL, NULL, NULL);
+    rmdir (words[1]);
+  }
 }
 
 static int
@@ -78,6 +116,7 @@ backup_clean (int argc, char **argv)
     return status;
   if (rest[0] != NULL || address == NULL)
     return tool_usage_error (argv[0], address == NULL ? "--qmp is missing" : "too many arguments");
+  remove_dead_mounts ();
   g_autoptr (VmaQmp) qmp = vma_qmp_open (address, "QEMU", SECONDS, &error);
   status = qmp != NULL ? clean_all (qmp, address, &error) : TOOL_FAILED;
   if (error != NULL)
