@@ -27,6 +27,15 @@ vma_directory_options (VmaDirectory *directory)
   return directory->options;
 }
 
+void
+vma_directory_stat (VmaDirectory *directory, struct stat *st)
+{
+  if (stat (directory->path, st) == 0)
+    return;
+  VMA_LOCK (&directory->lock);
+  *st = directory->seen;
+}
+
 gboolean
 vma_directory_is_top (fuse_ino_t ino)
 {

@@ -36,6 +36,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaDirectory, vma_directory_free)
 const char *vma_directory_path (VmaDirectory *directory);
 const VmaMountOptions *vma_directory_options (VmaDirectory *directory);
 
+/* The directory's attributes; the last that are known, where it cannot be reached now. */
+void vma_directory_stat (VmaDirectory *directory, struct stat *st);
+
 /* Has a request about the inode `request->ino` served, when what it is about is open. */
 void vma_directory_route (VmaDirectory *directory, const VmaRequest *request);
 

@@ -10,7 +10,7 @@
 /* For how long the kernel may believe what we say: archives come and go. */
 #define VALID 1.0
 
-enum { TOP_ROOT = FUSE_ROOT_ID, TOP_CONTROL, TOP_STATUS, TOP_ERRORS, TOP_END };
+enum { TOP_ROOT = FUSE_ROOT_ID, TOP_CONTROL, TOP_STATUS, TOP_ERRORS };
 
 static VmaOwner
 owner_of (VmaDirectory *directory, const struct stat *file)
@@ -43,10 +43,9 @@ top_stat (VmaDirectory *directory, fuse_ino_t ino, struct stat *st)
 {
   struct stat file;
 
-  if (!vma_directory_is_top (ino)) {
-    if (!vma_directory_find_ino (directory, ino, &file))
-      return FALSE;
-  } else if (ino >= TOP_END || stat (vma_directory_path (directory), &file) != 0)
+  if (vma_directory_is_top (ino))
+    vma_directory_stat (directory, &file);
+  else if (!vma_directory_find_ino (directory, ino, &file))
     return FALSE;
   archive_stat (directory, ino, &file, st);
   if (ino == TOP_STATUS || ino == TOP_ERRORS) {

@@ -207,6 +207,7 @@ cannot_list()
     ! ls "$mnt" >/dev/null 2>&1
 }
 wait_until 10 cannot_list || fail "no directory, but a list"
+sleep 1.2 # what the kernel remembers of the attributes is forgotten
 [ "$(status .readable)" = false ] || fail "$(cat "$mnt/.vmafs/status")"
 mv away dump
 wait_until 10 test -e "$mnt/c/$disk" || fail "the directory is back, but not shown"
