@@ -88,6 +88,15 @@ vma_base_has (VmaBase *base, guint disk)
   return base != NULL && base->images[disk] != NULL;
 }
 
+gboolean
+vma_base_read (VmaBase *base, guint disk, guint64 cluster, void *buffer, GCancellable *cancellable,
+               GError **error)
+{
+  return vma_image_pread (base->images[disk], buffer, VMA_CLUSTER_SIZE, cluster * VMA_CLUSTER_SIZE,
+                          cancellable, error)
+         > 0;
+}
+
 const guint8 *
 vma_base_uuid (VmaBase *base)
 {

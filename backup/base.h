@@ -4,7 +4,7 @@
  *
  * Owns the open archive, whose index is built while the backup runs.
  *
- * Locking: one thread.
+ * Locking: read() from any thread; all else from one.
  */
 #pragma once
 
@@ -22,6 +22,10 @@ gboolean vma_base_fill (VmaBase *base, VmaPoint *point, GCancellable *cancellabl
 
 /* Whether a disk's unchanged clusters come from it; `base` may be NULL. */
 gboolean vma_base_has (VmaBase *base, guint disk);
+
+/* One cluster of a disk that it has; `buffer` takes 64 KiB.  Waits for the index. */
+gboolean vma_base_read (VmaBase *base, guint disk, guint64 cluster, void *buffer,
+                        GCancellable *cancellable, GError **error);
 
 /* The uuid of the archive. */
 const guint8 *vma_base_uuid (VmaBase *base);

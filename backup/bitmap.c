@@ -102,7 +102,20 @@ vma_bitmap_give (VmaQmp *qmp, const char *node, const char *old, const char *sna
                          merge (snapshot, VMA_BITMAP_OF_SNAPSHOT, node, old), error);
 }
 
-/* Whether `bitmap` is "vmabackup:NAME:...", and how long that is up to the uuid. */
+gboolean
+vma_bitmap_show (VmaQmp *qmp, const char *snapshot, GError **error)
+{
+  return vma_qmp_run (qmp, "block-dirty-bitmap-add",
+                      vma_json_make ("node:s", snapshot, "name:s", VMA_BITMAP_SHOWN,
+                                     "granularity:i", (gint64) VMA_CLUSTER_SIZE, "disabled:b", TRUE,
+                                     NULL),
+                      error)
+         && vma_qmp_run (qmp, "block-dirty-bitmap-merge",
+                         merge (snapshot, VMA_BITMAP_SHOWN, snapshot, VMA_BITMAP_OF_SNAPSHOT),
+                         error);
+}
+
+/* Whether `bitmap` is "vmabackup:NAME:..., and how long that is up to the uuid. */
 static gsize
 group_length (const char *bitmap)
 {

@@ -15,6 +15,8 @@
 
 /* What a bitmap on the snapshot is called. */
 #define VMA_BITMAP_OF_SNAPSHOT "changed"
+/* Its copy for those who read the frozen disk: one that a job uses cannot be exported. */
+#define VMA_BITMAP_SHOWN "shown"
 
 char *vma_bitmap_name (const char *name, const guint8 uuid[VMA_UUID_SIZE]);
 
@@ -30,6 +32,9 @@ gboolean vma_bitmap_begin (VmaQmp *qmp, const char *node, const char *old, const
 /* Gives the snapshot what `old` has. */
 gboolean vma_bitmap_give (VmaQmp *qmp, const char *node, const char *old, const char *snapshot,
                           GError **error);
+
+/* Copies what the snapshot was given, before a job uses that, to VMA_BITMAP_SHOWN. */
+gboolean vma_bitmap_show (VmaQmp *qmp, const char *snapshot, GError **error);
 
 /* The archive is there: all other bitmaps of this NAME go. */
 void vma_bitmap_keep (VmaQmp *qmp, const char *node, const char *name, const char *next);

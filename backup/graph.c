@@ -170,14 +170,17 @@ start_server (VmaGraph *graph, const char *path, GError **error)
 }
 
 static gboolean
-export_one (VmaGraph *graph, guint disk, GError **error)
+export_one (VmaGraph *graph, guint disk, const char *bitmap, GError **error)
 {
   g_autofree char *id = vma_graph_name (graph, "exp", disk);
   g_autofree char *snapshot = vma_graph_name (graph, "snap", disk);
 
+  const char *const list[] = { bitmap, NULL };
+  JsonNode *bitmaps = bitmap != NULL ? vma_json_strings (list) : NULL;
+
   return vma_qmp_run (graph->qmp, "block-export-add",
                       vma_json_make ("type:s", "nbd", "id:s", id, "node-name:s", snapshot, "name:s",
-                                     snapshot, "writable:b", FALSE, NULL),
+                                     snapshot, "writable:b", FALSE, "bitmaps:o", bitmaps, NULL),
                       error);
 }
 
@@ -194,7 +197,7 @@ has_iothreads (VmaGraph *graph)
 }
 
 char **
-vma_graph_export (VmaGraph *graph, char **note)
+vma_graph_export (VmaGraph *graph, const char *const *bitmaps, char **note)
 {
   g_autoptr (GError) error = NULL;
   g_autofree char *dir = NULL;
@@ -212,7 +215,7 @@ vma_graph_export (VmaGraph *graph, char **note)
   graph->nbd_socket = works ? g_strdup (path) : NULL;
   for (guint i = 0; works && i < graph->disks->len; i++) {
     g_autofree char *snapshot = vma_graph_name (graph, "snap", i);
-    works = export_one (graph, i, &error);
+    works = export_one (graph, i, bitmaps[i], &error);
     if (works)
       uris[i] = g_strdup_printf ("nbd+unix:///%s?socket=%s", snapshot, escaped);
   }

@@ -57,6 +57,6 @@ gboolean vma_graph_start_copies (VmaGraph *graph, JsonNode *copies, GError **err
 
 /*
  * Exports all snapshots, read-only: their URIs, NULL where it could not be done (*note says why;
- * the caller frees it).
+ * the caller frees it).  bitmaps[disk], where it is not NULL, is exported with its disk.
  */
-char **vma_graph_export (VmaGraph *graph, char **note);
+char **vma_graph_export (VmaGraph *graph, const char *const *bitmaps, char **note);

@@ -136,6 +136,24 @@ vma_job_freeze (VmaJob *job, GCancellable *cancellable, GError **error)
   return done;
 }
 
+/* With what is exported with a disk of which only the changes are read: NULL where that cannot be had. */
+static const char *
+show_bitmap (VmaJob *job, guint i)
+{
+  g_autofree char *snapshot = vma_graph_name (&job->graph, "snap", i);
+  g_autoptr (GError) error = NULL;
+
+  if (job->states[i].old == NULL)
+    return NULL;
+  if (!vma_bitmap_show (job->graph.qmp, snapshot, &error)) {
+    vma_job_note (job, "%s: the view waits for the background copy: %s", vma_job_disk (job, i)->name,
+                  error->message);
+    return NULL;
+  }
+  vma_target_set_bitmap (job->target, i, VMA_BITMAP_SHOWN);
+  return VMA_BITMAP_SHOWN;
+}
+
 /* Where the view reads what has not come yet. */
 void
 vma_job_begin (VmaJob *job)
@@ -143,9 +161,12 @@ vma_job_begin (VmaJob *job)
   g_autofree char *why = NULL;
   g_auto (GStrv) uris = NULL;
 
-  if (job->options.mount != NULL)
-    uris = vma_graph_export (&job->graph, &why);
-  else
+  if (job->options.mount != NULL) {
+    g_autofree const char **bitmaps = g_new0 (const char *, vma_job_n_disks (job) + 1);
+    for (guint i = 0; i < vma_job_n_disks (job); i++)
+      bitmaps[i] = show_bitmap (job, i);
+    uris = vma_graph_export (&job->graph, bitmaps, &why);
+  } else
     uris = g_new0 (char *, vma_job_n_disks (job) + 1);
   if (job->graph.nbd_socket != NULL)
     vma_guard_add_socket (job->guard, job->graph.nbd_socket);

@@ -22,6 +22,7 @@ struct VmaTarget {
   guint n_disks;
   guint64 *sizes;
   char **names;
+  char **bitmaps; /* of the disks; NULL: none */
   guint8 uuid[VMA_UUID_SIZE];
   gboolean view_wanted;
   gboolean allow_other;
@@ -190,6 +191,7 @@ vma_target_new (const VmaTargetOptions *options, GError **error)
   target->n_disks = options->n_disks;
   target->sizes = g_new0 (guint64, options->n_disks + 1);
   target->names = g_new0 (char *, options->n_disks + 1);
+  target->bitmaps = g_new0 (char *, options->n_disks + 1);
   target->streams = g_new0 (guint8, options->n_disks + 1);
   for (guint i = 0; i < options->n_disks; i++) {
     target->names[i] = g_strdup (options->disks[i].name);
@@ -249,6 +251,9 @@ vma_target_free (VmaTarget *target)
   g_clear_pointer (&target->base, vma_base_free);
   g_clear_pointer (&target->header, vma_header_free);
   g_clear_pointer (&target->writer, vma_writer_free);
+  for (guint i = 0; i < target->n_disks; i++)
+    g_free (target->bitmaps[i]);
+  g_free (target->bitmaps);
   g_strfreev (target->names);
   g_free (target->sizes);
   g_free (target->streams);
@@ -303,16 +308,24 @@ vma_target_show (VmaTarget *target, const char *mountpoint, GError **error)
 }
 
 void
+vma_target_set_bitmap (VmaTarget *target, guint disk, const char *bitmap)
+{
+  g_free (target->bitmaps[disk]);
+  target->bitmaps[disk] = g_strdup (bitmap);
+}
+
+void
 vma_target_begin (VmaTarget *target, const char *const *uris)
 {
   g_autofree const char **wanted = g_new0 (const char *, target->n_disks + 1);
 
-  /* What did not change is in the base, and QEMU's filter would not let it be read: such a disk is
-   * shown as it is collected. */
+  /* What did not change is in the base, and QEMU's filter would not let it be read: without a bitmap
+   * such a disk is shown as it is collected. */
   for (guint i = 0; i < target->n_disks; i++)
-    wanted[i] = uris != NULL && !vma_base_has (target->base, i) ? uris[i] : NULL;
+    if (uris != NULL && (target->bitmaps[i] != NULL || !vma_base_has (target->base, i)))
+      wanted[i] = uris[i];
   if (target->view != NULL)
-    vma_view_begin (target->view, wanted);
+    vma_view_begin (target->view, wanted, (const char *const *) target->bitmaps, target->base);
 }
 
 void

@@ -102,6 +102,13 @@ gboolean vma_target_show (VmaTarget *target, const char *mountpoint, GError **er
  */
 void vma_target_begin (VmaTarget *target, const char *const *uris);
 
+/*
+ * Before begin(), of a disk that is copied in part: the name of a bitmap that is exported with it, in which
+ * exactly those clusters are dirty that the filter copies.  Without it the view shows such a disk as it is
+ * collected, and all of it only in the end.
+ */
+void vma_target_set_bitmap (VmaTarget *target, guint disk, const char *bitmap);
+
 /* No more read-through of this disk (its export is about to go): waits for the reads under way. */
 void vma_target_end_read_through (VmaTarget *target, guint disk);
 

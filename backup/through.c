@@ -4,6 +4,8 @@
 #include "index/lock.h"
 #include "vma/error.h"
 #include "vma/format.h"
+#include "vma/header.h"
+#include "writer/bits.h"
 
 #include <libnbd.h>
 
@@ -16,6 +18,7 @@
 struct VmaThrough {
   char *uri;
   guint64 size;
+  char *context; /* of the bitmap; NULL: none */
   atomic_bool ended;
   _Atomic guint64 bytes;
 
@@ -24,15 +27,21 @@ struct VmaThrough {
   guint readers;
   guint n_connections;
   GPtrArray *idle; /* struct nbd_handle * */
+
+  pthread_mutex_t bitmap_lock; /* of what follows; held while QEMU is asked */
+  guint8 *dirty;               /* a bit a cluster; NULL: not asked yet */
 };
 
 VmaThrough *
-vma_through_new (const char *uri, guint64 size)
+vma_through_new (const char *uri, guint64 size, const char *bitmap)
 {
   VmaThrough *through = g_new0 (VmaThrough, 1);
 
   through->uri = g_strdup (uri);
   through->size = size;
+  if (bitmap != NULL)
+    through->context = g_strconcat ("qemu:dirty-bitmap:", bitmap, NULL);
+  pthread_mutex_init (&through->bitmap_lock, NULL);
   pthread_mutex_init (&through->lock, NULL);
   pthread_cond_init (&through->changed, NULL);
   through->idle = g_ptr_array_new ();
@@ -59,6 +68,9 @@ vma_through_free (VmaThrough *through)
   g_ptr_array_unref (through->idle);
   pthread_cond_destroy (&through->changed);
   pthread_mutex_destroy (&through->lock);
+  pthread_mutex_destroy (&through->bitmap_lock);
+  g_free (through->dirty);
+  g_free (through->context);
   g_free (through->uri);
   g_free (through);
 }
@@ -94,7 +106,9 @@ take_connection (VmaThrough *through, GError **error)
     through->n_connections++;
   }
   struct nbd_handle *nbd = nbd_create ();
-  if (nbd != NULL && nbd_connect_uri (nbd, through->uri) == 0)
+  if (nbd != NULL
+      && (through->context == NULL || nbd_add_meta_context (nbd, through->context) == 0)
+      && nbd_connect_uri (nbd, through->uri) == 0)
     return nbd;
   set_error (through, error);
   if (nbd != NULL)
@@ -210,6 +224,109 @@ vma_through_read (VmaThrough *through, const guint64 *clusters, guint n, guint8 
     ok = read_all (through, clusters, n, buffer, got, interrupted, error);
   else
     g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "QEMU is not asked any more");
+  VMA_LOCK (&through->lock);
+  through->readers--;
+  pthread_cond_broadcast (&through->changed);
+  return ok;
+}
+
+/* --- the bitmap -------------------------------------------------------------------------------- */
+
+/* So much is asked about at once; servers may tell of less. */
+#define STATUS_SIZE  (1024u * 1024u * 1024u)
+#define STATUS_DIRTY 1u
+
+typedef struct {
+  VmaThrough *through;
+  guint8 *dirty;
+  guint64 end; /* what comes before is known */
+} Status;
+
+/* Takes QEMU's answer.  Called by libnbd in the thread that asks. */
+static int
+take_status (void *data, const char *context, uint64_t offset, uint32_t *entries, size_t n,
+             int *err G_GNUC_UNUSED)
+{
+  Status *status = data;
+
+  if (g_strcmp0 (context, status->through->context) != 0)
+    return 0;
+  for (size_t i = 0; i + 1 < n && offset < status->through->size; i += 2) {
+    guint64 end = MIN (offset + entries[i], status->through->size);
+    if ((entries[i + 1] & STATUS_DIRTY) != 0 && end > offset)
+      vma_bits_set (status->dirty, offset / VMA_CLUSTER_SIZE,
+                    vma_clusters_for_size (end) - offset / VMA_CLUSTER_SIZE);
+    offset = end;
+  }
+  status->end = offset;
+  return 0;
+}
+
+static gboolean
+ask_status (VmaThrough *through, struct nbd_handle *nbd, Status *status,
+            const atomic_bool *interrupted, gboolean *sound, GError **error)
+{
+  nbd_extent_callback callback = { .callback = take_status, .user_data = status };
+  guint64 start = status->end;
+  gint64 cookie = nbd_aio_block_status (nbd, MIN (STATUS_SIZE, through->size - start), start,
+                                        callback, NBD_NULL_COMPLETION, 0);
+
+  if (cookie < 0) {
+    set_error (through, error);
+    *sound = FALSE;
+    return FALSE;
+  }
+  if (!wait_for (through, nbd, cookie, interrupted, sound, error))
+    return FALSE;
+  if (status->end > start)
+    return TRUE;
+  g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "QEMU does not tell what changed (%s)",
+               through->uri);
+  return FALSE;
+}
+
+/* The caller holds the bitmap's lock, and counts as a reader. */
+static gboolean
+load_dirty (VmaThrough *through, const atomic_bool *interrupted, GError **error)
+{
+  g_autofree guint8 *dirty
+      = g_try_malloc0 (vma_bits_bytes (vma_clusters_for_size (through->size)));
+  Status status = { through, dirty, 0 };
+  gboolean sound = TRUE, ok = TRUE;
+  struct nbd_handle *nbd = dirty != NULL ? take_connection (through, error) : NULL;
+
+  if (nbd == NULL)
+    return FALSE;
+  while (ok && status.end < through->size)
+    ok = ask_status (through, nbd, &status, interrupted, &sound, error);
+  give_back (through, nbd, sound);
+  if (ok)
+    through->dirty = g_steal_pointer (&dirty);
+  return ok;
+}
+
+static gboolean
+find_dirty (VmaThrough *through, const guint64 *clusters, guint n, gboolean *dirty,
+            const atomic_bool *interrupted, GError **error)
+{
+  VMA_LOCK (&through->bitmap_lock);
+  if (through->dirty == NULL && !load_dirty (through, interrupted, error))
+    return FALSE;
+  for (guint i = 0; i < n; i++)
+    dirty[i] = vma_bits_get (through->dirty, clusters[i]);
+  return TRUE;
+}
+
+gboolean
+vma_through_find_dirty (VmaThrough *through, const guint64 *clusters, guint n, gboolean *dirty,
+                        const atomic_bool *interrupted, GError **error)
+{
+  {
+    VMA_LOCK (&through->lock);
+    through->readers++;
+  }
+  gboolean ok = through->context != NULL
+                && find_dirty (through, clusters, n, dirty, interrupted, error);
   VMA_LOCK (&through->lock);
   through->readers--;
   pthread_cond_broadcast (&through->changed);

@@ -17,7 +17,11 @@
 
 typedef struct VmaThrough VmaThrough;
 
-VmaThrough *vma_through_new (const char *uri, guint64 size);
+/*
+ * With the name of a `bitmap` that is exported with the disk, only what is dirty in it can be read; what is
+ * not did not change since the base.  NULL: all of the disk.
+ */
+VmaThrough *vma_through_new (const char *uri, guint64 size, const char *bitmap);
 void vma_through_free (VmaThrough *through);
 
 /*
@@ -26,6 +30,13 @@ void vma_through_free (VmaThrough *through);
  */
 gboolean vma_through_read (VmaThrough *through, const guint64 *clusters, guint n, guint8 *buffer,
                            gboolean *got, const atomic_bool *interrupted, GError **error);
+
+/*
+ * Sees to it that the bitmap is known, which takes a while the first time: what of clusters[0..n) is to be
+ * read from here.  FALSE where it cannot be had.
+ */
+gboolean vma_through_find_dirty (VmaThrough *through, const guint64 *clusters, guint n,
+                                 gboolean *dirty, const atomic_bool *interrupted, GError **error);
 
 /* No more reads; those under way are given up and waited for. */
 void vma_through_end (VmaThrough *through);

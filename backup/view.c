@@ -46,10 +46,12 @@ struct VmaView {
   time_t time;
   guint n_disks;
   VmaSession *session;
+  GCancellable *stopping; /* of reads of the base */
 
   pthread_mutex_t lock; /* of all below */
   pthread_cond_t changed;
   VmaThrough **through; /* of each disk; NULL: none.  Stay once they are there */
+  VmaBase *base;        /* NULL: none */
   GQueue reads;         /* Read, in order of arrival */
   gboolean stopped;
   guint n_threads;
@@ -186,6 +188,13 @@ through_of (VmaView *view, guint disk)
   return view->through[disk];
 }
 
+static VmaBase *
+base_of (VmaView *view)
+{
+  VMA_LOCK (&view->lock);
+  return view->base;
+}
+
 /*
  * Fills the clusters of [first, first + n) that were collected into buffer, and counts the others
  * into open[].  FALSE on an error.
@@ -208,6 +217,37 @@ read_collected (VmaView *view, guint disk, guint64 first, guint n, guint8 *buffe
 }
 
 /*
+ * From the base what did not change, and the rest from QEMU, whose filter lets nothing else be read.
+ * got[] says what came.
+ */
+static void
+read_changed (VmaView *view, VmaThrough *through, const Read *read, const guint64 *clusters,
+              guint n, guint8 *buffer, gboolean *got)
+{
+  g_autofree gboolean *dirty = g_new0 (gboolean, n);
+
+  if (!vma_through_find_dirty (through, clusters, n, dirty, &read->interrupted, NULL))
+    return;
+  for (guint i = 0; i < n; i++) {
+    guint8 *to = buffer + (gsize) i * VMA_CLUSTER_SIZE;
+    if (dirty[i])
+      vma_through_read (through, &clusters[i], 1, to, &got[i], &read->interrupted, NULL);
+    else
+      got[i] = vma_base_read (view->base, read->disk, clusters[i], to, view->stopping, NULL);
+  }
+}
+
+static void
+read_through (VmaView *view, VmaThrough *through, const Read *read, const guint64 *clusters,
+              guint n, guint8 *buffer, gboolean *got)
+{
+  if (vma_base_has (base_of (view), read->disk))
+    read_changed (view, through, read, clusters, n, buffer, got);
+  else
+    vma_through_read (through, clusters, n, buffer, got, &read->interrupted, NULL);
+}
+
+/*
  * Reads clusters through, and asks the map again: QEMU's answer counts only if the cluster is still
  * open after it came (the guest may have written there since) and the point has not failed.
  */
@@ -225,7 +265,7 @@ read_open (VmaView *view, const Read *read, guint64 first, const guint *open, gu
   for (guint i = 0; i < n; i++)
     clusters[i] = first + open[i];
   if (through != NULL)
-    vma_through_read (through, clusters, n, own, got, &read->interrupted, NULL);
+    read_through (view, through, read, clusters, n, own, got);
   for (guint i = 0; i < n; i++) {
     guint8 *to = buffer + (gsize) open[i] * VMA_CLUSTER_SIZE;
     int found = vma_point_read (view->point, read->disk, clusters[i], to, NULL);
@@ -460,6 +500,7 @@ vma_view_new (VmaPoint *point, const VmaHeader *header, const char *mountpoint, 
 
   view->point = point;
   view->time = (time_t) header->ctime;
+  view->stopping = g_cancellable_new ();
   pthread_mutex_init (&view->lock, NULL);
   pthread_cond_init (&view->changed, NULL);
   g_queue_init (&view->reads);
@@ -480,6 +521,7 @@ stop_readers (VmaView *view)
 {
   guint n;
 
+  g_cancellable_cancel (view->stopping);
   {
     VMA_LOCK (&view->lock);
     view->stopped = TRUE;
@@ -507,6 +549,7 @@ vma_view_free (VmaView *view)
   g_free (view->through);
   g_array_unref (view->nodes);
   vma_names_free (view->names);
+  g_object_unref (view->stopping);
   pthread_cond_destroy (&view->changed);
   pthread_mutex_destroy (&view->lock);
   g_free (view);
@@ -514,12 +557,14 @@ vma_view_free (VmaView *view)
 }
 
 void
-vma_view_begin (VmaView *view, const char *const *uris)
+vma_view_begin (VmaView *view, const char *const *uris, const char *const *bitmaps, VmaBase *base)
 {
   VMA_LOCK (&view->lock);
   for (guint i = 0; i < view->n_disks; i++)
     if (uris != NULL && uris[i] != NULL && view->through[i] == NULL)
-      view->through[i] = vma_through_new (uris[i], g_array_index (view->nodes, Node, i).size);
+      view->through[i] = vma_through_new (uris[i], g_array_index (view->nodes, Node, i).size,
+                                          bitmaps[i]);
+  view->base = base;
   pthread_cond_broadcast (&view->changed);
 }
 

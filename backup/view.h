@@ -18,6 +18,7 @@
  */
 #pragma once
 
+#include "backup/base.h"
 #include "backup/point.h"
 #include "vma/header.h"
 
@@ -29,8 +30,12 @@ VmaView *vma_view_new (VmaPoint *point, const VmaHeader *header, const char *mou
 /* FALSE where threads are stuck for good: then nothing that they use may be freed. */
 gboolean vma_view_free (VmaView *view);
 
-/* uris[disk], see target.h; an entry may be NULL. */
-void vma_view_begin (VmaView *view, const char *const *uris);
+/*
+ * uris[disk], see target.h; an entry may be NULL.  bitmaps[disk], where it is not NULL, tells what of the
+ * disk did not change since `base`, and is read from there.
+ */
+void vma_view_begin (VmaView *view, const char *const *uris, const char *const *bitmaps,
+                     VmaBase *base);
 void vma_view_end_read_through (VmaView *view, guint disk);
 
 guint64 vma_view_read_through_bytes (VmaView *view, guint disk);

@@ -360,6 +360,25 @@ def test_incremental():
         is_clean(guest)
 
 
+def test_view_of_an_incremental_backup():
+    """At once, and all of it: what did not change is in the base, the rest is with QEMU."""
+    with Guest(two_disks(), boot=False) as guest:
+        fill(guest, 10)
+        same(backup(guest, guest.path("0.vma"), "--bitmap", "day").returncode, 0, "the first")
+        fill(guest, 11, 3)
+        truth, view = truth_of(guest), guest.path("view")
+        os.mkdir(view)
+        with started(guest, guest.path("1.vma"), "--bitmap", "day", "--incremental",
+                     guest.path("0.vma"), "--mount", view, speed="1") as process:
+            fill(guest, 21, 3)
+            for name, data in truth.items():
+                with open(os.path.join(view, f"disk-{name}.raw"), "rb") as f:
+                    check(f.read() == data, f"{name} in the view is not the point in time")
+            process.send_signal(signal.SIGINT)
+            ended(process, 130)
+        wait_clean(guest)
+
+
 def capabilities(guest):
     return [c["capability"] for c in guest.qmp.execute("query-migrate-capabilities") if c["state"]]
 
