@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -316,8 +317,8 @@ files_init (void *data G_GNUC_UNUSED, struct fuse_conn_info *conn)
 }
 
 /*
- * No extended attributes: the kernel would ask for one at each write.  And no lseek: QEMU calls it in its
- * main loop, which is not to wait for us; so the kernel answers by itself that all is data.
+ * No extended attributes: the kernel would ask for one at each write.  And no lseek: QEMU calls it in
+ * its main loop, which is not to wait for us; so the kernel answers by itself that all is data.
  */
 static const struct fuse_lowlevel_ops files_ops = {
   .init = files_init,
@@ -378,6 +379,23 @@ make_folder (VmaFiles *files, GError **error)
   return TRUE;
 }
 
+/*
+ * The kernel finds out with the first call that there is no lseek, and no extended attributes; and never
+ * asks again.  That call must not be one of QEMU's main loop, at a time when we hang.
+ */
+static void
+teach_kernel (VmaFiles *files)
+{
+  char value[4];
+  int fd = open (files->files[0].path, O_RDONLY | O_CLOEXEC);
+
+  if (fd < 0)
+    return;
+  if (lseek (fd, 0, SEEK_DATA) < 0 || fgetxattr (fd, "user.x", value, sizeof value) < 0)
+    g_debug ("%s: %s", files->files[0].path, g_strerror (errno));
+  close (fd);
+}
+
 VmaFiles *
 vma_files_new (const VmaFilesOptions *options, GError **error)
 {
@@ -420,7 +438,8 @@ vma_files_new (const VmaFilesOptions *options, GError **error)
                                       MAX_THREADS, error);
   if (files->session == NULL)
     goto failed;
-
+  if (options->n_disks > 0)
+    teach_kernel (files);
   return files;
 
 failed:

@@ -421,9 +421,10 @@ def test_stopped():
         storage.backup(0, speed=4 << 20)
         wait_for(lambda: target.progress()["disks"][0]["transferred"] > 0, 30, "it copies")
         target.process.send_signal(signal.SIGSTOP)
-        count = writer.count
-        wait_for(lambda: writer.count > count + 20 or writer.failed, 30,
-                 "the guest goes on while the target is stopped")
+        # Longer than a hook write may take.  Guest writes may wait here, for QEMU's own reasons, until somebody
+        # (the guard of vmabackup) ends the process.  They must not fail.
+        time.sleep(4)
+        check(writer.failed is None, f"a guest's write failed: {writer.failed}")
         target.kill()
         check(storage.wait_backup(0) is not None, "the copy into a mount that is gone succeeds")
         same([f for f in os.listdir(where) if f.endswith("out.vma")], [], "left")
