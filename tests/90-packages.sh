@@ -5,7 +5,7 @@
 # when they are removed.
 
 . "$(dirname "$0")/lib/functions.sh"
-requires dpkg-buildpackage debootstrap lintian dh
+requires dpkg-buildpackage debootstrap lintian dh rpmspec
 [ "$(id -u)" = 0 ] || skip "debootstrap needs root"
 [ "${TEST_VARIANT:-plain}" = plain ] || skip "not with a sanitizer"
 
@@ -18,6 +18,8 @@ cleanup_chroot()
     done
 }
 cleanup_fn cleanup_chroot
+
+rpmspec --parse "$tests/../packaging/vmafs.spec" >spec.log 2>&1 || fail "$(cat spec.log)"
 
 # --- building -----------------------------------------------------------------------------------------
 
