@@ -8,16 +8,16 @@
 
 /* A search costs half an extent of data on average: this makes that two parts in a thousand. */
 #define SEGMENT_SIZE ((guint64) 1 << 30)
-/* Far away, a chain costs more than a search: the shorter the better, until there are threads for all. */
+/* Far away a chain costs more than a search: short ones, as long as there are threads for all. */
 #define SEGMENT_SIZE_FAR_MIN ((guint64) 32 << 20)
 #define SEGMENT_SIZE_FAR_MAX ((guint64) 256 << 20)
 
-/* Segments a thread may be ahead, and headers kept of one: more is a run of bare ones, read in bulk. */
+/* Segments a thread may be ahead, and headers kept of one: more is a run of bare ones. */
 #define SEGMENTS_AHEAD 2u
 #define HEADERS_MAX 8192u
 #define HEADERS_MAX_FAR 1024u
 
-/* So many extents in a row that are smaller are a run of bare headers: the scan reads these in bulk. */
+/* So many extents in a row that are smaller are a run of bare headers, read in bulk by the scan. */
 #define SMALL_EXTENT (16u * 1024u)
 #define SMALL_MAX 8u
 
@@ -111,9 +111,9 @@ search (VmaAhead *ahead, guint64 from, guint64 to)
   return G_MAXUINT64;
 }
 
-/* --- a thread's way through a segment ------------------------------------------------------------ */
+/* --- a thread's way through a segment --------------------------------------------------------- */
 
-/* Before the thread reads at *at, or where the scan wants it to.  FALSE: it is to leave the segment. */
+/* Before the thread reads at *at, or where the scan wants it.  FALSE: it is to leave the segment. */
 static gboolean
 go_to (VmaAhead *ahead, Segment *segment, guint n_small, guint64 *at)
 {

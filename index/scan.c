@@ -133,7 +133,8 @@ take_from_ahead (VmaScanner *scanner, guint64 offset, GCancellable *cancellable)
   if (scanner->want > (far ? BULK_FAR : VMA_EXTENT_HEADER_SIZE))
     return FALSE;
   consider_fetching_ahead (scanner, offset);
-  if (scanner->ahead == NULL || !vma_ahead_take (scanner->ahead, offset, scanner->window, cancellable))
+  if (scanner->ahead == NULL
+      || !vma_ahead_take (scanner->ahead, offset, scanner->window, cancellable))
     return FALSE;
   scanner->window_start = offset;
   scanner->window_size = VMA_EXTENT_HEADER_SIZE;

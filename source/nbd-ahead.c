@@ -22,8 +22,8 @@ typedef struct {
   guint64 index;
   gsize size;
   State state;
-  guint users;  /* readers that wait for it or copy from it */
-  GList link;   /* in `unused_first` */
+  guint users; /* readers that wait for it or copy from it */
+  GList link;  /* in `unused_first` */
   guint8 bytes[];
 } Block;
 
@@ -34,8 +34,8 @@ struct VmaNbdAhead {
 
   pthread_mutex_t lock; /* of what follows; taken inside the pool's */
   pthread_cond_t arrived;
-  GHashTable *blocks;   /* by index; those that failed are in here as long as they have users */
-  GQueue unused_first;  /* Block, the one used last at the tail */
+  GHashTable *blocks;  /* by index; those that failed are in here as long as they have users */
+  GQueue unused_first; /* Block, the one used last at the tail */
 };
 
 VmaNbdAhead *
@@ -63,7 +63,7 @@ vma_nbd_ahead_free (VmaNbdAhead *ahead)
   g_free (ahead);
 }
 
-/* --- blocks; the caller holds the lock ---------------------------------------------------------- */
+/* --- blocks; the caller holds the lock -------------------------------------------------------- */
 
 static void
 drop (Block *block)
@@ -94,8 +94,7 @@ add_block (VmaNbdAhead *ahead, guint64 index)
 {
   guint64 offset = index * BLOCK_SIZE;
 
-  if (offset >= ahead->size || g_hash_table_contains (ahead->blocks, &index)
-      || !make_room (ahead))
+  if (offset >= ahead->size || g_hash_table_contains (ahead->blocks, &index) || !make_room (ahead))
     return NULL;
   gsize size = (gsize) MIN (BLOCK_SIZE, ahead->size - offset);
   Block *block = g_malloc (sizeof *block + size);
@@ -112,7 +111,7 @@ leave_block (Block *block)
     drop (block);
 }
 
-/* --- fetching ----------------------------------------------------------------------------------- */
+/* --- fetching --------------------------------------------------------------------------------- */
 
 static void
 on_fetched (gpointer data, const GError *error)
@@ -144,9 +143,10 @@ fetch_ahead (VmaNbdAhead *ahead, guint64 offset, gsize size)
   }
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ---------------------------------------------------------------------------------- */
 
-/* Waits until the block is there or has failed.  FALSE when cancelled.  The caller holds the lock. */
+/* Waits until the block is there or has failed.  FALSE when cancelled.  The caller holds the lock.
+ */
 static gboolean
 wait_for_block (VmaNbdAhead *ahead, const Block *block, GCancellable *cancellable, GError **error)
 {

@@ -24,8 +24,8 @@
 #define ANSWER_VARIABLE "VMAFS_NBD_TIMEOUT"
 
 /*
- * How long requests that nobody wants any more may go on before their connection is cut.  It is rude to do so
- * earlier: nbdkit 1.32 falls over what it cannot send.
+ * How long requests that nobody wants any more may go on before their connection is cut.  It is
+ * rude to do so earlier: nbdkit 1.32 falls over what it cannot send.
  */
 #define DRAIN_MS 1000
 #define POLL_MS 50
@@ -38,10 +38,10 @@
 typedef struct {
   VmaNbd *nbd;
   guint number;
-  int socket;    /* handed over; -1 */
-  int wake;      /* an eventfd */
+  int socket; /* handed over; -1 */
+  int wake;   /* an eventfd */
   pthread_t thread;
-  guint busy;    /* requests on it; the pool's lock */
+  guint busy;           /* requests on it; the pool's lock */
   gboolean alive, gone; /* connected; will never be (again).  The pool's lock */
   gint64 next_try;
   gint backoff_ms;
@@ -63,14 +63,14 @@ struct VmaNbd {
   GQueue queue;           /* VmaNbdRequest * */
   Connection connections[MAX_CONNECTIONS];
   guint n_connections, n_alive, n_gone;
-  gboolean ready;         /* the first connection is made */
+  atomic_bool ready;      /* the first connection is made; set with the lock */
   gboolean interrupted;
   gint64 interrupted_at;
-  gint64 down_since;      /* when somebody first missed a connection; 0 */
-  GError *failure;        /* why there is none, and none will come */
+  gint64 down_since; /* when somebody first missed a connection; 0 */
+  GError *failure;   /* why there is none, and none will come */
 };
 
-/* --- requests; the caller holds the lock -------------------------------------------------------- */
+/* --- requests; the caller holds the lock ------------------------------------------------------ */
 
 static void
 complete (VmaNbdRequest *request, const GError *error)
@@ -170,7 +170,7 @@ submit_again (VmaNbd *nbd, VmaNbdRequest *request, gboolean our_doing, const cha
     g_queue_push_head (&nbd->queue, request);
 }
 
-/* --- a connection's thread ---------------------------------------------------------------------- */
+/* --- a connection's thread -------------------------------------------------------------------- */
 
 /* The hash of the export's first bytes. */
 static gboolean
@@ -218,8 +218,7 @@ check_export (VmaNbd *nbd, VmaNbdLink *link, GError **error)
     nbd->size = (guint64) size;
     nbd->alignment = (guint32) CLAMP (alignment, 1, 65536);
     nbd->has_allocation = nbd_can_meta_context (handle, VMA_NBD_ALLOCATION) > 0;
-    nbd->has_context
-        = nbd->context != NULL && nbd_can_meta_context (handle, nbd->context) > 0;
+    nbd->has_context = nbd->context != NULL && nbd_can_meta_context (handle, nbd->context) > 0;
     nbd->multi = nbd_can_multi_conn (handle) > 0;
     return !nbd->reconnect || hash_head (nbd, link, nbd->head, error);
   }
@@ -254,8 +253,8 @@ connect_failed (Connection *connection, const GError *error)
   VmaNbd *nbd = connection->nbd;
   gint64 now = g_get_monotonic_time ();
 
-  connection->gone = !nbd->ready || !nbd->reconnect
-                     || (connection->number > 0 && connection->backoff_ms == 0);
+  connection->gone
+      = !nbd->ready || !nbd->reconnect || (connection->number > 0 && connection->backoff_ms == 0);
   connection->backoff_ms = CLAMP (connection->backoff_ms * 2, BACKOFF_MIN_MS, BACKOFF_MAX_MS);
   connection->next_try = now + connection->backoff_ms * G_GINT64_CONSTANT (1000);
   nbd->n_gone += connection->gone;
@@ -441,7 +440,8 @@ connection_thread (void *data)
       connect_failed (connection, error);
       continue;
     }
-    nbd->ready = connection->alive = TRUE;
+    connection->alive = TRUE;
+    atomic_store (&nbd->ready, TRUE);
     nbd->n_alive++;
     nbd->down_since = 0;
     pthread_cond_broadcast (&nbd->changed);
@@ -454,7 +454,7 @@ connection_thread (void *data)
   return NULL;
 }
 
-/* --- the pool ----------------------------------------------------------------------------------- */
+/* --- the pool --------------------------------------------------------------------------------- */
 
 /* Takes over the socket.  The caller holds the lock. */
 static gboolean
@@ -472,7 +472,7 @@ start (VmaNbd *nbd, int socket, GError **error)
   int failed = connection->wake < 0 ? errno : 0;
   if (failed == 0) {
     nbd->n_connections++; /* before the thread counts itself among those that are no more */
-    sigfillset (&all); /* signals are for the main thread */
+    sigfillset (&all);    /* signals are for the main thread */
     pthread_sigmask (SIG_SETMASK, &all, &old);
     failed = pthread_create (&connection->thread, NULL, connection_thread, connection);
     pthread_sigmask (SIG_SETMASK, &old, NULL);
@@ -610,7 +610,7 @@ vma_nbd_has_context (const VmaNbd *nbd, const char *context)
              : nbd->has_context && strcmp (context, nbd->context) == 0;
 }
 
-/* --- requests that are waited for --------------------------------------------------------------- */
+/* --- requests that are waited for ------------------------------------------------------------- */
 
 typedef struct {
   pthread_cond_t done;
@@ -686,8 +686,8 @@ read_aligned (VmaNbd *nbd, void *buffer, gsize size, guint64 offset, GCancellabl
               GError **error)
 {
   guint64 start = offset - offset % nbd->alignment;
-  guint64 end = MIN ((offset + size + nbd->alignment - 1) / nbd->alignment * nbd->alignment,
-                     nbd->size);
+  guint64 end
+      = MIN ((offset + size + nbd->alignment - 1) / nbd->alignment * nbd->alignment, nbd->size);
   g_autofree guint8 *around = g_malloc ((gsize) (end - start));
 
   if (!vma_nbd_read (nbd, around, (gsize) (end - start), start, cancellable, error))
@@ -716,8 +716,7 @@ vma_nbd_read (VmaNbd *nbd, void *buffer, gsize size, guint64 offset, GCancellabl
 {
   guint n = 0;
 
-  if (offset % nbd->alignment != 0
-      || (size % nbd->alignment != 0 && offset + size != nbd->size))
+  if (offset % nbd->alignment != 0 || (size % nbd->alignment != 0 && offset + size != nbd->size))
     return read_aligned (nbd, buffer, size, offset, cancellable, error);
   g_autofree VmaNbdPiece *pieces = g_new (VmaNbdPiece, size / REQUEST_SIZE + 1);
   for (gsize at = 0; at < size; at += REQUEST_SIZE)

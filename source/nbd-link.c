@@ -45,8 +45,8 @@ gboolean
 vma_nbd_link_wait (VmaNbdLink *link, int wake, int timeout_ms, GError **error)
 {
   unsigned direction = nbd_aio_get_direction (link->handle);
-  struct pollfd fds[2] = { { .fd = nbd_aio_get_fd (link->handle) },
-                           { .fd = wake, .events = POLLIN } };
+  struct pollfd fds[2]
+      = { { .fd = nbd_aio_get_fd (link->handle) }, { .fd = wake, .events = POLLIN } };
   int failed = 0;
 
   if (is_lost (link) || fds[0].fd < 0)
@@ -142,7 +142,7 @@ vma_nbd_link_handle (VmaNbdLink *link)
   return link->handle;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* Called by libnbd at the end of a request; 1: it may forget it. */
 static int
@@ -177,10 +177,10 @@ vma_nbd_link_send (VmaNbdLink *link, VmaNbdRequest *request, GError **error)
     link->heard = request->sent;
   request->finished = link->finished;
   gint64 cookie = request->buffer != NULL
-                      ? nbd_aio_pread (link->handle, request->buffer, (size_t) request->size,
+                      ? nbd_aio_pread (link->handle, request->buffer, (size_t)request->size,
                                        request->offset, completed, 0)
-                      : nbd_aio_block_status (link->handle, request->size, request->offset,
-                                              extents, completed, 0);
+                      : nbd_aio_block_status (link->handle, request->size, request->offset, extents,
+                                              completed, 0);
   g_ptr_array_add (link->under_way, request);
   return cookie >= 0 || set_error (error);
 }

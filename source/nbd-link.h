@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One connection to an NBD server, driven by one thread that never blocks in it for longer than it says.
+ * One connection to an NBD server, driven by one thread that never blocks in it for longer than it
+ * says.
  *
  * Owns the handle, and borrows the requests that are under way.  For source/nbd-client.c only.
  */
@@ -22,20 +23,20 @@ typedef struct {
 
   VmaNbdDone done;
   gpointer data;
-  gboolean owned;     /* freed when it is done */
-  gint64 submitted;   /* the pool's: when; and how often it was lost */
+  gboolean owned;   /* freed when it is done */
+  gint64 submitted; /* the pool's: when; and how often it was lost */
   guint tries;
   gboolean abandoned; /* nobody waits for its data any more, but its buffer must be let go */
   gpointer where;     /* the pool's: on which connection it is; NULL: on none */
 
-  gint64 sent;        /* the link's: when; and how it ended */
+  gint64 sent; /* the link's: when; and how it ended */
   int errnum;
   GPtrArray *finished;
 } VmaNbdRequest;
 
 /*
- * Connects, within `timeout_ms`; *stop (read without a lock) ends it early.  `socket` < 0: to `uri`; else that
- * is taken over.
+ * Connects, within `timeout_ms`; *stop (read without a lock) ends it early.  `socket` < 0: to
+ * `uri`; else that is taken over.
  */
 VmaNbdLink *vma_nbd_link_open (const char *uri, int socket, const char *context, gint timeout_ms,
                                const atomic_bool *stop, GError **error);

@@ -26,7 +26,7 @@ vma_nbd_display (const char *path)
 
   if (colon == NULL)
     return g_strdup (path);
-  return g_strdup_printf ("%.*s%s", (int) (colon - path), path, at);
+  return g_strdup_printf ("%.*s%s", (int)(colon - path), path, at);
 }
 
 char *
@@ -44,5 +44,5 @@ vma_nbd_absolute (const char *uri)
     return g_strdup (uri);
   g_autofree char *directory = g_get_current_dir ();
   g_autofree char *escaped = g_uri_escape_string (directory, "/", FALSE);
-  return g_strdup_printf ("%.*s%s/%s", (int) (value - uri), uri, escaped, value);
+  return g_strdup_printf ("%.*s%s/%s", (int)(value - uri), uri, escaped, value);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * NBD URIs as names of archives and disks.  Pure (but for the current folder); also where there is no libnbd.
+ * NBD URIs as names of archives and disks.  Pure (but for the current folder); also where there is
+ * no libnbd.
  */
 #pragma once
 

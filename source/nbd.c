@@ -11,7 +11,8 @@
 #include <xxhash.h>
 
 #define CONNECTIONS 4
-/* Chains of headers that are followed at once (index/ahead.h): what so many connections can take. */
+/* Chains of headers that are followed at once (index/ahead.h): what so many connections can take.
+ */
 #define REQUESTS 64
 
 /* Places between head and tail that are looked at to know an archive again. */
@@ -82,9 +83,9 @@ hash_at (NbdSource *source, guint64 offset, guint8 digest[16], GError **error)
 }
 
 /*
- * A server tells no time of change.  In its place stands a hash of samples: with the archive's uuid, which is
- * in every one of its headers, that tells apart all that are not made to be mistaken.  The address is not
- * part of it: it may change.
+ * A server tells no time of change.  In its place stands a hash of samples: with the archive's
+ * uuid, which is in every one of its headers, that tells apart all that are not made to be
+ * mistaken.  The address is not part of it: it may change.
  */
 static gboolean
 nbd_identity (VmaSource *base, VmaSourceIdentity *identity, GError **error)

@@ -2,7 +2,8 @@
 /*
  * An archive, compressed or not, in an NBD export.
  *
- * Usable by any number of threads, as all sources.  Reads may take as long as a server likes to take.
+ * Usable by any number of threads, as all sources.  Reads may take as long as a server likes to
+ * take.
  */
 #pragma once
 

@@ -26,7 +26,7 @@ vma_packed_file_read (const VmaPackedFile *file, void *buffer, gsize size, guint
   if (file->below != NULL)
     return vma_source_pread (file->below, buffer, size, offset, VMA_READ_DATA, cancellable, error);
   do
-    n = pread (file->fd, buffer, size, (off_t) offset);
+    n = pread (file->fd, buffer, size, (off_t)offset);
   while (n < 0 && errno == EINTR);
   if (n < 0)
     vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT " of the file", offset);

@@ -9,7 +9,7 @@
 #include "source/source.h"
 
 typedef struct {
-  int fd;           /* where `below` is NULL */
+  int fd; /* where `below` is NULL */
   VmaSource *below;
 } VmaPackedFile;
 

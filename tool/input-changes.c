@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A disk as it is now, of which only what has changed since a backup is read; the rest comes out of that backup.
+ * A disk as it is now, of which only what has changed since a backup is read; the rest comes out of
+ * that backup.
  *
- * What has changed, a dirty bitmap of QEMU tells, which the export shows as a metadata context.  It is asked for
- * once, as a whole.
+ * What has changed, a dirty bitmap of QEMU tells, which the export shows as a metadata context.  It
+ * is asked for once, as a whole.
  */
 #include "tool/input-changes.h"
 
@@ -12,7 +13,7 @@
 #include "vma/error.h"
 
 #define CONTEXT "qemu:dirty-bitmap:"
-#define DIRTY   1u
+#define DIRTY 1u
 
 /* How much is asked about at once; servers may tell of less. */
 #define STATUS_SIZE (1024u * 1024u * 1024u)
@@ -32,7 +33,7 @@ typedef struct {
   guint64 known; /* while they are collected: up to where */
 } ChangesInput;
 
-/* --- the bitmap -------------------------------------------------------------------------------- */
+/* --- the bitmap ------------------------------------------------------------------------------- */
 
 static void
 take_status (gpointer data, guint64 offset, const guint32 *pairs, gsize n)
@@ -92,15 +93,14 @@ static gboolean
 is_dirty (const ChangesInput *input, guint64 offset, guint64 *end)
 {
   guint i = find_range (input, offset);
-  const Range *range
-      = i < input->dirty->len ? &g_array_index (input->dirty, Range, i) : NULL;
+  const Range *range = i < input->dirty->len ? &g_array_index (input->dirty, Range, i) : NULL;
   gboolean dirty = range != NULL && range->start <= offset;
 
   *end = range == NULL ? input->base.size : dirty ? range->end : range->start;
   return dirty;
 }
 
-/* --- the disk ---------------------------------------------------------------------------------- */
+/* --- the disk --------------------------------------------------------------------------------- */
 
 static gboolean
 changes_read (ToolInput *base, void *buffer, gsize size, guint64 offset, GError **error)
