@@ -17,6 +17,11 @@ for signal in TERM INT; do
     wait_until 5 gone "$mnt" || fail "SIG$signal does not unmount"
 done
 
+# Killed, it leaves a dead mount; with auto_unmount not even that.
+"$VMAFS" -o auto_unmount "$fixtures/tiny.vma" "$mnt"
+kill -KILL "$(vmafs_pid "$mnt")"
+wait_until 10 gone "$mnt" || fail "auto_unmount leaves a dead mount"
+
 # In the foreground the exit status is that of a clean end.
 # (Without job control a shell lets its children ignore SIGINT; env undoes that.)
 env --default-signal=INT "$VMAFS" -f "$fixtures/tiny.vma" "$mnt" &
