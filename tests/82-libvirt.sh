@@ -16,6 +16,7 @@ if [ "${1:-}" != private ]; then
     own_tmp=no unshare -m --propagation private "$0" private || status=$?
     exit "$status"
 fi
+drop_foreign_mounts
 cp -a /etc/libvirt etc-libvirt # before it is hidden
 for folder in /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
     mount -t tmpfs none "$folder"

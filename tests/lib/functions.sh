@@ -206,6 +206,18 @@ slow_vmafs() # as vmafs
         SLOW_PREAD_US=$slow_us "$VMAFS" "$@"
 }
 
+# In a mount name space of one's own: copies of what other tests have mounted would keep these mounts alive,
+# after they were unmounted.
+drop_foreign_mounts()
+{
+    local foreign
+    while IFS= read -r foreign; do
+        umount -l "$(printf '%b' "${foreign//\\/\\0}")" 2>/dev/null || true
+    done < <(awk -v tests="$(dirname "$TEST_TMP")/vmafs-test." -v own="$TEST_TMP/" '
+        $3 ~ /^fuse\.vma/ || (index($2, tests) == 1 && index($2, own) != 1) { print $2 }' /proc/self/mounts |
+        tac)
+}
+
 make_archive() # LAYOUT ARCHIVE [vmagen option...]
 {
     python3 "$lib/vmagen.py" "$@"

@@ -15,10 +15,7 @@ if [ "${MOUNT_HELPER_NAMESPACE:-}" != yes ]; then
     exit "$status"
 fi
 
-# Our copies of what other tests have mounted would keep these mounts alive, after they were unmounted.
-while IFS= read -r foreign; do
-    umount -l "$(printf '%b' "${foreign//\\/\\0}")" || true
-done < <(awk '$3 ~ /^fuse\.vma/ { print $2 }' /proc/self/mounts)
+drop_foreign_mounts
 
 # mount(8) looks into /sbin and nowhere else.  A folder of links to what is there takes its place.
 install_helpers()
