@@ -4,7 +4,7 @@
 """
 A guest started straight from its backup: it runs programs off its disk, replays its journal,
 writes, and powers off; QEMU and vmafs are killed under it, and it comes up again with what it had
-synced; the disk is sound afterwards, and the backup as it was.
+synced; the disk is sound afterwards, and the backup as it was.  And one that boots from nbdkit.
 """
 
 import hashlib
@@ -80,6 +80,31 @@ def check_disk(path):
 def debugfs(path, name):
     return subprocess.run(["debugfs", "-R", f"cat {name}", path], capture_output=True,
                           check=True).stdout
+
+
+def test_boot_from_nbdkit():
+    plugin = os.path.join(BUILDDIR, "nbdkit", "nbdkit-vma-plugin.so")
+    content = os.urandom(1 << 20)
+    with folder() as work:
+        archive = make_backup(work, content)
+        before = sha(archive)
+        socket, top = os.path.join(work, "nbd"), os.path.join(work, "top.qcow2")
+        nbdkit = subprocess.Popen(["nbdkit", "-f", "-U", socket, plugin, archive])
+        try:
+            wait_for(lambda: os.path.exists(socket), 20, "nbdkit listens")
+            subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+                            f"nbd+unix:///drive-virtio0?socket={socket}", top], check=True)
+            with Guest([Disk(SIZE, path=top, fmt="qcow2", style="drive")], writers=0,
+                       model=object()) as guest:
+                enter(guest)
+                check(hashlib.md5(content).hexdigest() in inside(guest, "md5sum /data/file"),
+                      "the guest reads wrong bytes")
+                inside(guest, "echo new >/etc/state && sync")
+                check("new" in inside(guest, "cat /etc/state"), "the guest cannot write")
+        finally:
+            nbdkit.terminate()
+            nbdkit.wait(30)
+        same(sha(archive), before, "the archive")
 
 
 def test_boot():
