@@ -6,6 +6,7 @@ The commands of the guides are run as they stand: each ```sh block of a page, on
 with backup.vma.zst, which is what the pages say they start from.
 """
 
+import json
 import os
 import re
 import sys
@@ -60,6 +61,23 @@ def test_migration():
 
 def test_forensics():
     run_page("forensics.md")
+
+
+def shown(path):
+    """What a recorded session shows, without what differs from run to run."""
+    lines = slurp(path).decode().splitlines()
+    text = "".join(json.loads(line)[2] for line in lines[1:])
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
+    return re.sub(" +", " ", re.sub(r"\d+(\.\d+)?[KMG]?", "N", text))
+
+
+def test_session():
+    """The recorded session is what the programs still do."""
+    made = os.path.join(TMP, "session.cast")
+    result = run_program(os.path.join(TESTS, "..", "scripts", "record-session"), made,
+                         os.path.dirname(VMATOOL), os.path.dirname(VMAFS))
+    same(result.returncode, 0, f"status of the recording: {result.stderr}")
+    same(shown(made), shown(os.path.join(DOCS, "session.cast")), "docs/session.cast (record it anew?)")
 
 
 run(globals())
