@@ -34,7 +34,7 @@ lintian --fail-on error,warning --tag-display-limit 0 --allow-root --suppress-ta
 
 in_root() # COMMAND...
 {
-    DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$root" "$@"
+    env -u TMPDIR DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$root" "$@"
 }
 
 check_release() # SUITE
