@@ -11,15 +11,15 @@ set -euo pipefail
 
 build=${1:-$(dirname "$0")/../build-bench}
 folder=$(mktemp -d /dev/shm/vmafs-control.XXXXXX)
-ours=$folder/ours null=$folder/null
+ours=$folder/ours null=$folder/null zeros=$folder/zeros
 cleanup()
 {
-    umount "$ours" "$null" 2>/dev/null || true
+    umount "$ours" "$null" "$zeros" 2>/dev/null || true
     rm -rf "$folder"
 }
 trap cleanup EXIT
 
-mkdir "$ours" "$null"
+mkdir "$ours" "$null" "$zeros"
 head -c 1G /dev/urandom >"$folder/true.raw"
 "$build/tool/vmatool" create "$folder/a.vma" drive-scsi0="$folder/true.raw"
 
@@ -39,14 +39,18 @@ for mode in pc direct_io; do
     [ $mode = pc ] || words=(direct_io)
     "$build/fuse/vmafs" "$folder/a.vma" "$ours" -o "wait${words[0]:+,${words[0]}}" --index-cache=none
     "$build/bench/null" 1073741824 "$null" "${words[@]}" "$folder/true.raw" >/dev/null 2>&1 &
-    until mountpoint -q "$null"; do sleep 0.1; done
-    echo 1024 >"/sys/class/bdi/$(awk -v m="$null" '$5 == m { print $3 }' \
-        /proc/self/mountinfo)/read_ahead_kb"
+    "$build/bench/null" 1073741824 "$zeros" "${words[@]}" >/dev/null 2>&1 &
+    for mount in "$null" "$zeros"; do
+        until mountpoint -q "$mount"; do sleep 0.1; done
+        echo 1024 >"/sys/class/bdi/$(awk -v m="$mount" '$5 == m { print $3 }' \
+            /proc/self/mountinfo)/read_ahead_kb"
+    done
     for _ in 1 2 3 4 5; do
         one ours "$ours/disk-drive-scsi0.raw" "$mode"
         one null "$null/disk.raw" "$mode"
+        one zeros "$zeros/disk.raw" "$mode"
     done
-    umount "$ours" "$null"
+    umount "$ours" "$null" "$zeros"
 done | python3 -c '
 import collections, statistics, sys
 rows = collections.defaultdict(list)
@@ -54,8 +58,9 @@ for line in sys.stdin:
     mode, who, seconds, one, four = line.split()
     rows[mode, who].append((1 / float(seconds), float(one), float(four)))
 for mode in ("pc", "direct_io"):
-    pairs = list(zip(rows[mode, "ours"], rows[mode, "null"]))
+    rounds = list(zip(rows[mode, "ours"], rows[mode, "null"], rows[mode, "zeros"]))
     for i, name in enumerate(("seq 1M", "rnd 4k", "rnd 4k x4")):
         print(f"{mode:9} {name:9} vmafs / null with a pread: "
-              f"{statistics.median(a[i] / b[i] for a, b in pairs):.2f}")
+              f"{statistics.median(a[i] / b[i] for a, b, _ in rounds):.2f}   null with a pread / null: "
+              f"{statistics.median(b[i] / c[i] for _, b, c in rounds):.2f}")
 '
