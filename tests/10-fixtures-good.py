@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 """
 Every sound reference archive: mount, extract, qemu-img and the independent reader give the same
 bytes, which are those of DISKS.sha256 where it knows them.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 """
 Every broken reference archive is refused with one line that names it and the place, and nothing is
 left behind; where only data are damaged, the salvage mount gives what is intact and EIO for the rest.

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 """Names that would escape or clash: seen escaped, never a path, and nobody loses a file."""
 
 import os

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # list and config print what scripts around the reference tool expect, also from a pipe.
 
 . "$(dirname "$0")/lib/functions.sh"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # 0 is ok, 1 failed, 2 a wrong command line; errors are one line each and name the file.
 
 . "$(dirname "$0")/lib/functions.sh"

@@ -11,6 +11,7 @@ of the test that otherwise succeeded: our programs promise to leave nothing.
 
 A test says what it needs in one comment, `# test: WORD...`:
   timeout=SECONDS  (120)   sanitize  also run under the sanitizers   serial  must run alone
+  asan  as sanitize, but not with ThreadSanitizer: there are no threads to speak of
   long  only with --long (which sets TEST_LONG)   optional  may be skipped on CI
 """
 
@@ -205,7 +206,8 @@ def main():
              if os.access(p, os.X_OK)]
     tests = [t for t in tests
              if (args.long or "long" not in t.words)
-             and (args.variant == "plain" or "sanitize" in t.words)
+             and (args.variant == "plain" or "sanitize" in t.words
+                  or (args.variant == "asan" and "asan" in t.words))
              and (not args.names or any(n in t.name for n in args.names))]
     together = [t for t in tests if "serial" not in t.words]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
