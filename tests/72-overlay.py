@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 """
 -o overlay: what is written comes back, through every way of writing, next to what is the archive's;
 also from a file that is mounted again; and the archive stays as it is.

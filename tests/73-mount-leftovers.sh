@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # Nothing is left of a guest's mount: after umount in any way, SIGTERM and SIGKILL of the daemon, SIGKILL of
 # mount.vmafs at any moment, failures half way, and the end of a container.
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # libvma as others use it: installed, found by pkg-config, linked by a C program and loaded by Python; and
 # what it exports is what its map and its header say, no more and no less.
 

@@ -11,7 +11,9 @@ of the test that otherwise succeeded: our programs promise to leave nothing.
 
 A test says what it needs in one comment, `# test: WORD...`:
   timeout=SECONDS  (120)   sanitize  also run under the sanitizers   serial  must run alone
-  asan  as sanitize, but not with ThreadSanitizer: there are no threads to speak of
+  asan  as sanitize, but not with ThreadSanitizer: there are no threads to speak of, or what is
+        tested is the end of a mount, where ThreadSanitizer ends the process on its own (see
+        sanitizer_reports)
   long  only with --long (which sets TEST_LONG)   optional  may be skipped on CI
 """
 
