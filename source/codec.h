@@ -77,7 +77,7 @@ typedef struct {
   gboolean (*decode) (const VmaCheckpoint *from, const VmaCodecInput *input,
                       const VmaCodecLimits *limits, guint8 *out, gsize size, GError **error);
 
-  /* Bytes of archive from checkpoint to checkpoint where the user has no wish; 0 is 16 MiB. */
+  /* Bytes of archive from checkpoint to checkpoint where the user has no wish; 0 is 13 MiB. */
   guint64 spacing;
 
   /*

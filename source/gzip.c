@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Inflate is slow: checkpoints are close together. */
-#define SPACING (4u << 20)
+#define SPACING (3u << 20)
 
 #define OUTPUT_SIZE (128u << 10)
 #define INPUT_SIZE (64u << 10)

@@ -14,7 +14,7 @@
 
 #define DEFAULT_CACHE ((guint64) 256 << 20)
 #define DEFAULT_MEMORY ((guint64) 1 << 30)
-#define DEFAULT_SPACING ((guint64) 16 << 20)
+#define DEFAULT_SPACING ((guint64) 13 << 20)
 
 /* Threads that decode ahead, and half-decoded chunks whose decoder is kept. */
 #define MAX_THREADS 4u
