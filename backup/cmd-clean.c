@@ -107,15 +107,15 @@ backup_clean (int argc, char **argv)
   const ToolUsage usage = { "",
                             "Takes out of a QEMU what backups that died have left there, and puts\n"
                             "the disks back as they were.  Backups that run are left alone.",
-                            entries, 0, 1 };
+                            entries, 0, 0 };
   int status;
   g_auto (GStrv) rest = tool_parse (&usage, argc, argv, &status);
   g_autoptr (GError) error = NULL;
 
   if (rest == NULL)
     return status;
-  if (rest[0] != NULL || address == NULL)
-    return tool_usage_error (argv[0], address == NULL ? "--qmp is missing" : "too many arguments");
+  if (address == NULL)
+    return tool_usage_error (argv[0], "--qmp is missing");
   remove_dead_mounts ();
   g_autoptr (VmaQmp) qmp = vma_qmp_open (address, "QEMU", SECONDS, &error);
   status = qmp != NULL ? clean_all (qmp, address, &error) : TOOL_FAILED;

@@ -57,15 +57,13 @@ backup_serve (int argc, char **argv)
   const ToolUsage usage = { "",
                             "Takes orders for backups on the socket serve.sock in the run-time\n"
                             "folder, until it is interrupted; each backup is a process of its own.",
-                            entries, 0, 1 };
+                            entries, 0, 0 };
   int status;
   g_auto (GStrv) rest = tool_parse (&usage, argc, argv, &status);
   g_autoptr (GError) error = NULL;
 
   if (rest == NULL)
     return status;
-  if (rest[0] != NULL)
-    return tool_usage_error (argv[0], "too many arguments");
   signal (SIGPIPE, SIG_IGN);
   tool_interrupt_set_grace (GRACE_SECONDS);
   tool_interrupt_start ();

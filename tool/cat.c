@@ -81,7 +81,7 @@ tool_cat (int argc, char **argv)
   const ToolUsage usage = {
     .arguments = "ARCHIVE:[DISK/][PART/]PATH...",
     .about = "Prints files out of the file system of a guest.  ext2, ext3 and ext4.",
-    .entries = entries, .min = 1, .max = 0,
+    .entries = entries, .min = 1, .max = TOOL_ANY,
   };
   int status = TOOL_OK;
   g_auto (GStrv) arguments = tool_parse (&usage, argc, argv, &status);

@@ -321,7 +321,7 @@ tool_cp (int argc, char **argv)
   const ToolUsage usage = {
     .arguments = "ARCHIVE:[DISK/][PART/]PATH... TARGET",
     .about = "Copies files and directories out of the file system of a guest.  ext2, ext3 and ext4.",
-    .entries = entries, .min = 2, .max = 0,
+    .entries = entries, .min = 2, .max = TOOL_ANY,
   };
   int status;
   g_auto (GStrv) arguments = tool_parse (&usage, argc, argv, &status);

@@ -382,7 +382,7 @@ tool_create (int argc, char **argv)
              "(standard output), fd:N or exec:COMMAND.  PATH is a raw file, a block device, an\n"
              "image in another format (found out, or given), or an NBD URI.  A NAME of \"vmstate\"\n"
              "stands for RAM and device state; without one it is disk0, disk1, ...",
-    .entries = entries, .min = 1, .max = 0,
+    .entries = entries, .min = 1, .max = TOOL_ANY,
   };
   int status;
   g_auto (GStrv) arguments = tool_parse (&usage, argc, argv, &status);

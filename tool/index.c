@@ -277,7 +277,7 @@ tool_index (int argc, char **argv)
     .arguments = "[build|show|verify|rebuild|prune|list] [ARCHIVE...]",
     .about = "Builds and saves the index of each archive, so that its next mount is instant; or\n"
              "what the word before the archives, or one of these options, says.",
-    .entries = entries, .min = 0, .max = 0,
+    .entries = entries, .min = 0, .max = TOOL_ANY,
   };
   int status;
   Action action;

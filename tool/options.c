@@ -91,10 +91,11 @@ tool_parse (const ToolUsage *usage, int argc G_GNUC_UNUSED, char **argv, int *st
     return NULL;
   }
   guint given = arguments != NULL ? g_strv_length (arguments) : 0;
-  if (given < usage->min || (usage->max > 0 && given > usage->max)) {
+  if (given < usage->min || given > usage->max) {
     *status = given < usage->min
                   ? tool_usage_error (command, "missing argument: %s", usage->arguments)
-                  : tool_usage_error (command, "too many arguments: %s", usage->arguments);
+                  : tool_usage_error (command, "too many arguments%s%s",
+                                      *usage->arguments != '\0' ? ": " : "", usage->arguments);
     return NULL;
   }
   return arguments != NULL ? g_steal_pointer (&arguments) : g_new0 (char *, 1);

@@ -12,8 +12,11 @@ typedef struct {
   const char *arguments;       /* "ARCHIVE [DISK]" */
   const char *about;           /* what it does; lines of at most 80 columns */
   const GOptionEntry *entries; /* NULL-terminated */
-  guint min, max;              /* how many arguments; max 0: any number */
+  guint min, max;              /* how many arguments */
 } ToolUsage;
+
+/* As `max`: any number. */
+#define TOOL_ANY G_MAXUINT
 
 /*
  * Parses argv, whose first is the command's name.  Returns the arguments that are no options, to be
