@@ -35,6 +35,43 @@ set_error (GError **error)
   return FALSE;
 }
 
+/*
+ * What to do about a connection that could not be made.  Libnbd and GnuTLS say what they met, which
+ * is seldom what is wrong.
+ */
+static const char *
+advice_of (const char *text, const char *uri)
+{
+  gboolean tls = uri != NULL && g_str_has_prefix (uri, "nbds");
+
+  if (strstr (text, "requires TLS") != NULL)
+    return "the server wants encryption: nbds://";
+  if (tls
+      && (strstr (text, "server does not support TLS") != NULL
+          || strstr (text, "refused TLS") != NULL))
+    return "the server has no encryption: nbd://";
+  if (strstr (text, "certificate verification") != NULL)
+    return "the server's certificate must be for the name in the URI, and signed by ca-cert.pem in "
+           "tls-certificates=";
+  if (strstr (text, "getlogin") != NULL)
+    return "name the user of the key: nbds://USER@HOST/";
+  if (tls && strstr (text, "gnutls_") != NULL)
+    return "the keys do not fit: see tls-certificates= and tls-psk-file=";
+  return NULL;
+}
+
+static void
+add_advice (GError **error, const char *uri)
+{
+  const char *advice = error != NULL && *error != NULL ? advice_of ((*error)->message, uri) : NULL;
+
+  if (advice != NULL) {
+    g_autofree char *text = g_strdup_printf ("%s (%s)", (*error)->message, advice);
+    g_free (g_steal_pointer (&(*error)->message));
+    (*error)->message = g_steal_pointer (&text);
+  }
+}
+
 static gboolean
 is_lost (VmaNbdLink *link)
 {
@@ -117,6 +154,7 @@ vma_nbd_link_open (const char *uri, int socket, const char *context, gint timeou
   }
   if (ok)
     return link;
+  add_advice (error, uri);
   vma_nbd_link_close (link);
   return NULL;
 }

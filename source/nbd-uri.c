@@ -22,11 +22,25 @@ vma_nbd_display (const char *path)
   const char *end = host != NULL ? host + strcspn (host, "/?#") : NULL;
   /* The last one: a password may have been written with an '@' in it. */
   const char *at = host != NULL ? g_strrstr_len (host, end - host, "@") : NULL;
-  const char *colon = at != NULL ? memchr (host, ':', (gsize) (at - host)) : NULL;
+  const char *colon = at != NULL ? memchr (host, ':', (gsize)(at - host)) : NULL;
 
   if (colon == NULL)
     return g_strdup (path);
   return g_strdup_printf ("%.*s%s", (int)(colon - path), path, at);
+}
+
+/* Whether this field of the query names a file, and one of the current folder; then its length. */
+static gsize
+relative_file (const char *field, gsize length)
+{
+  static const char *const names[] = { "socket=", "tls-certificates=", "tls-psk-file=" };
+
+  for (guint i = 0; i < G_N_ELEMENTS (names); i++) {
+    gsize name = strlen (names[i]);
+    if (length > name && strncmp (field, names[i], name) == 0)
+      return field[name] == '/' || g_ascii_strncasecmp (field + name, "%2f", 3) == 0 ? 0 : name;
+  }
+  return 0;
 }
 
 char *
@@ -35,14 +49,19 @@ vma_nbd_absolute (const char *uri)
   if (!vma_nbd_is_uri (uri))
     return g_canonicalize_filename (uri, NULL);
 
-  const char *query = strchr (uri, '?');
-  const char *name = query != NULL ? strstr (query, "socket=") : NULL;
-  const char *value = name != NULL ? name + strlen ("socket=") : NULL;
-
-  if (value == NULL || *value == '\0' || *value == '/' || g_ascii_strncasecmp (value, "%2f", 3) == 0
-      || (name[-1] != '?' && name[-1] != '&' && name[-1] != ';'))
+  const char *at = strchr (uri, '?');
+  if (at == NULL)
     return g_strdup (uri);
   g_autofree char *directory = g_get_current_dir ();
   g_autofree char *escaped = g_uri_escape_string (directory, "/", FALSE);
-  return g_strdup_printf ("%.*s%s/%s", (int)(value - uri), uri, escaped, value);
+  GString *made = g_string_new_len (uri, at - uri);
+  while (*at != '\0') { /* at what separates the fields */
+    gsize length = strcspn (at + 1, "&;#"), name = relative_file (at + 1, length);
+    g_string_append_len (made, at, 1 + (gssize)name);
+    if (name > 0)
+      g_string_append_printf (made, "%s/", escaped);
+    g_string_append_len (made, at + 1 + name, (gssize)(length - name));
+    at += 1 + length;
+  }
+  return g_string_free (made, FALSE);
 }

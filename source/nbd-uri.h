@@ -13,5 +13,5 @@ gboolean vma_nbd_is_uri (const char *path);
 /* A copy of a path or URI for messages: without a password. */
 char *vma_nbd_display (const char *path);
 
-/* A copy of a path or URI that holds in any current folder; of a URI, a socket's path. */
+/* A copy of a path or URI that holds in any current folder; of a URI, the paths of a socket and of keys. */
 char *vma_nbd_absolute (const char *path);

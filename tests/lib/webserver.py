@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-A web server that knows ranges of bytes, which Python's own does not: webserver.py FOLDER PORTFILE
+A web server that knows ranges of bytes, which Python's own does not; also with TLS; what goes to one of its
+names may have to be signed as S3 has it. PORTFILE gets the port when it listens.
 """
 
+import argparse
 import os
 import re
-import sys
+import ssl
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import s3sign
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -15,8 +19,13 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def find(self):
+        path = self.path.partition("?")[0]
+        if options.s3 and self.headers.get("Host", "").split(":")[0].endswith(options.s3[0]):
+            if not s3sign.signed(self.command, self.path, self.headers, *options.s3[1:]):
+                self.send_error(403)
+                return None
         try:
-            return open(os.path.join(sys.argv[1], os.path.basename(self.path)), "rb")
+            return open(os.path.join(options.folder, os.path.basename(path)), "rb")
         except OSError:
             self.send_error(404)
             return None
@@ -50,8 +59,21 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-with open(sys.argv[2] + ".new", "w", encoding="ascii") as f:
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder")
+parser.add_argument("portfile")
+parser.add_argument("--port", type=int, default=0)
+parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
+parser.add_argument("--s3", nargs=3, metavar=("HOST", "ACCESS", "SECRET"))
+options = parser.parse_args()
+
+server = ThreadingHTTPServer(("127.0.0.1", options.port), Handler)
+if options.tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*options.tls)
+    # The handshake is the business of each connection's thread.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+with open(options.portfile + ".new", "w", encoding="ascii") as f:
     f.write(str(server.server_port))
-os.rename(sys.argv[2] + ".new", sys.argv[2])
+os.rename(options.portfile + ".new", options.portfile)
 server.serve_forever()

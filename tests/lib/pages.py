@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""
+The commands of a page of the documentation: pages.py PAGE FOLDER puts its XML files into a folder (named by a
+comment in their first line), and each block of commands as block-0, block-1, ...
+
+A fenced block says what it is: `sh` are commands; `console` is a session, in which the commands stand behind `$ `;
+`xml`, `json`, `text`, `fstab` are none.  No other blocks are allowed, so that no command escapes.  What cannot be run
+has <!-- not run: REASON --> in the line before.
+"""
+
+import os
+import re
+import sys
+
+COMMANDS = ("sh", "console")
+OTHERS = ("xml", "json", "text", "fstab")
+
+
+class Block:
+    def __init__(self, page, line, kind, text, not_run):
+        self.page, self.line, self.kind, self.text, self.not_run = page, line, kind, text, not_run
+
+    def __str__(self):
+        return f"{self.page}:{self.line}"
+
+    def script(self):
+        """What a shell is to run; "" if these are no commands."""
+        if self.kind == "console":
+            return "".join(line[2:] + "\n" for line in self.text.splitlines() if line.startswith("$ "))
+        return self.text if self.kind == "sh" else ""
+
+
+def blocks(path):
+    page, found, current, before = os.path.basename(path), [], None, ""
+    with open(path, encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            fence = re.fullmatch(r"```(\w*)\n", line)
+            if current is not None:
+                if fence:
+                    found.append(current)
+                    current = None
+                else:
+                    current.text += line
+            elif fence:
+                if fence[1] not in COMMANDS + OTHERS:
+                    raise ValueError(f"{page}:{number}: a block of '{fence[1]}': is it commands?")
+                mark = re.fullmatch(r"<!-- not run: (.+) -->\n", before)
+                current = Block(page, number, fence[1], "", mark and mark[1])
+            elif re.match(r"    \S", line) and before == "\n":
+                raise ValueError(f"{page}:{number}: an indented block: use a fenced one, with its kind")
+            before = line
+    return found
+
+
+def main(page, folder):
+    commands = 0
+    for block in blocks(page):
+        name = re.match(r"<!-- (\S+) -->\n", block.text)
+        if block.kind == "xml" and name:
+            with open(os.path.join(folder, name[1]), "w", encoding="utf-8") as f:
+                f.write(block.text[name.end():])
+        if block.script() and not block.not_run:
+            with open(os.path.join(folder, f"block-{commands}"), "w", encoding="utf-8") as f:
+                f.write("set -euo pipefail\n" + block.script())
+            commands += 1
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
