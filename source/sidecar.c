@@ -570,14 +570,22 @@ write_table (VmaSidecar *sidecar, GError **error)
   return TRUE;
 }
 
-/* Gives the finished file its name.  It is usable without one: failure is only worth a note. */
+/*
+ * Writes the rest and gives the finished file its name.  For this run it is as good without: failure is
+ * only worth a note, and what is not on disk yet is tried again by those who read it.
+ */
 static void
 publish (VmaSidecar *sidecar)
 {
-  if (sidecar->part == NULL)
-    return;
-  if (fdatasync (sidecar->fd) != 0 || rename (sidecar->part, sidecar->name) != 0)
-    g_message ("cannot save checkpoints as %s: %s", sidecar->name, g_strerror (errno));
+  g_autoptr (GError) error = NULL;
+
+  sidecar->complete = flush (sidecar, &error);
+  if (sidecar->complete && sidecar->part != NULL && write_table (sidecar, &error)
+      && (fdatasync (sidecar->fd) != 0 || rename (sidecar->part, sidecar->name) != 0))
+    vma_set_errno_error (&error, errno, "cannot save checkpoints");
+  if (error != NULL)
+    g_message ("%s: %s", sidecar->name != NULL ? sidecar->name : "an unnamed file",
+               error->message);
   g_clear_pointer (&sidecar->part, g_free);
 }
 
@@ -591,12 +599,8 @@ vma_sidecar_finish (VmaSidecar *sidecar, guint64 in, guint64 out, const VmaPiece
   if (sidecar->ended || out < entry_at (sidecar, sidecar->entries->len - 1)->out) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "the end out of order");
   } else if (append_record (sidecar, in, out, NULL, pieces, n_pieces, error)) {
-    sidecar->ended = TRUE;
-    ok = flush (sidecar, error) && write_table (sidecar, error);
-    if (ok) {
-      sidecar->complete = TRUE;
-      publish (sidecar);
-    }
+    sidecar->ended = ok = TRUE;
+    publish (sidecar);
   }
   pthread_mutex_unlock (&sidecar->mutex);
   return ok;
@@ -763,7 +767,9 @@ vma_sidecar_last (VmaSidecar *sidecar, GError **error)
   g_autoptr (VmaSidecarChunk) chunk = NULL;
 
   pthread_mutex_lock (&sidecar->mutex);
-  if (!sidecar->ended && flush (sidecar, error)) {
+  if (sidecar->ended)
+    g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "nothing is left to be indexed");
+  else if (flush (sidecar, error)) {
     drop_bad_tail (sidecar);
     const Entry *last = entry_at (sidecar, sidecar->entries->len - 1);
     /* The first checkpoint is known without its record. */

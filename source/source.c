@@ -125,6 +125,11 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
   }
   const VmaCodec *codec = find_codec (head, (gsize) size);
   gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
+  if (sequential && errno != ESPIPE) {
+    vma_set_errno_error (error, errno, "cannot open");
+    close (fd);
+    return NULL;
+  }
   if (codec != NULL && !sequential)
     return open_packed ((VmaPackedFile){ .fd = fd }, codec, options, error);
   if (codec != NULL) {

@@ -40,12 +40,7 @@ build (const char *archive_path, const char *cache, GError **error)
   const char *path;
   g_autoptr (VmaArchive) archive = open_with_place (archive_path, cache, &path, error);
 
-  if (archive == NULL || !tool_index_archive (archive, error))
-    return FALSE;
-  if (g_file_test (path, G_FILE_TEST_EXISTS))
-    return TRUE;
-  g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "%s: the index could not be saved", archive_path);
-  return FALSE;
+  return archive != NULL && tool_build_index (archive, error);
 }
 
 static gboolean

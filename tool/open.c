@@ -73,23 +73,32 @@ scan (VmaArchive *archive, GError **error)
   return more == 0 && vma_index_complete (index, !vma_archive_is_salvaging (archive), error);
 }
 
+static gboolean
+save (VmaArchive *archive, const char *path, const VmaIndexKey *key, GError **error)
+{
+  if (vma_saved_index_store (path, key, vma_archive_header (archive), vma_archive_index (archive),
+                             tool_cancellable (), error))
+    return TRUE;
+  g_prefix_error (error, "%s: ", vma_archive_path (archive));
+  return FALSE;
+}
+
+/* For those who can do without. */
 static void
-save (VmaArchive *archive, const char *path, const VmaIndexKey *key)
+try_to_save (VmaArchive *archive, const char *path, const VmaIndexKey *key)
 {
   g_autoptr (GError) error = NULL;
 
-  if (!vma_saved_index_store (path, key, vma_archive_header (archive), vma_archive_index (archive),
-                              tool_cancellable (), &error)
+  if (!save (archive, path, key, &error)
       && !g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
-    tool_error ("note: %s: %s (--index-cache=DIR puts it elsewhere)", vma_archive_path (archive),
-                error->message);
+    tool_error ("note: %s (--index-cache=DIR puts it elsewhere)", error->message);
 }
 
 static gboolean
-get_key (VmaArchive *archive, VmaIndexKey *key)
+get_key (VmaArchive *archive, VmaIndexKey *key, GError **error)
 {
   memcpy (key->uuid, vma_archive_header (archive)->uuid, VMA_UUID_SIZE);
-  return vma_source_identity (vma_archive_source (archive), &key->source, NULL);
+  return vma_source_identity (vma_archive_source (archive), &key->source, error);
 }
 
 void
@@ -97,20 +106,20 @@ tool_save_index (VmaArchive *archive, const char *dir)
 {
   VmaIndexKey key;
 
-  if (dir == NULL || !get_key (archive, &key))
+  if (dir == NULL || !get_key (archive, &key, NULL))
     return;
   g_autofree char *path = vma_saved_index_path (dir, &key);
-  save (archive, path, &key);
+  try_to_save (archive, path, &key);
 }
 
-gboolean
-tool_index_archive (VmaArchive *archive, GError **error)
+static gboolean
+index_archive (VmaArchive *archive, gboolean must_save, GError **error)
 {
   const char *path = vma_archive_index_path (archive);
   VmaIndexKey key;
 
   if (vma_archive_base (archive) != NULL
-      && !tool_index_archive (vma_archive_base (archive), error))
+      && !index_archive (vma_archive_base (archive), must_save, error))
     return FALSE;
   if (vma_index_state (vma_archive_index (archive)) != VMA_INDEX_BUILDING)
     return vma_archive_wait_index (archive, -1, tool_cancellable (), error);
@@ -118,9 +127,25 @@ tool_index_archive (VmaArchive *archive, GError **error)
     vma_archive_prefix_error (archive, error);
     return FALSE;
   }
-  if (path != NULL && get_key (archive, &key))
-    save (archive, path, &key);
+  if (path == NULL)
+    return TRUE;
+  if (must_save)
+    return get_key (archive, &key, error) && save (archive, path, &key, error);
+  if (get_key (archive, &key, NULL))
+    try_to_save (archive, path, &key);
   return TRUE;
+}
+
+gboolean
+tool_index_archive (VmaArchive *archive, GError **error)
+{
+  return index_archive (archive, FALSE, error);
+}
+
+gboolean
+tool_build_index (VmaArchive *archive, GError **error)
+{
+  return index_archive (archive, TRUE, error);
 }
 
 /* --- listing ----------------------------------------------------------------------------------- */

@@ -33,6 +33,9 @@ VmaArchive *tool_open_over (const char *path, const char *base, const char *cach
  */
 gboolean tool_index_archive (VmaArchive *archive, GError **error);
 
+/* As tool_index_archive(), but an index that cannot be saved is a failure, not a note. */
+gboolean tool_build_index (VmaArchive *archive, GError **error);
+
 /* Saves a finished index in `dir`; not being able to is a note and no more. */
 void tool_save_index (VmaArchive *archive, const char *dir);
 
