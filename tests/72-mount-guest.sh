@@ -62,16 +62,6 @@ make_squashfs() # IMAGE
 
 # A volume group with a logical volume in one piece, and one in two.  No device mapper is needed: the place of
 # the first one is computed, one extent behind the start of the data.
-lvm_on() # DEVICE-PATTERN: defines lvm_do
-{
-    config="devices { filter=[\"a|^($1)\$|\",\"r|.*|\"] use_devicesfile=0 } backup { backup=0 archive=0 }
-        global { locking_dir=\"$TEST_TMP\" } activation { udev_sync=0 udev_rules=0 monitoring=0 }"
-    lvm_do()
-    {
-        LVM_SUPPRESS_FD_WARNINGS=1 lvm "$1" --config "$config" --driverloaded n "${@:2}"
-    }
-}
-
 make_lvm() # IMAGE
 {
     local device

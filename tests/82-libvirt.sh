@@ -90,19 +90,13 @@ guest_io() # DISK-NUMBER COMMAND
 
 # The page's files and commands.  A command that fails ends its block.
 page=$tests/../docs/libvirt.md
-python3 - "$page" /var/lib/libvirt/backup <<'END'
-import re
-import sys
-text = open(sys.argv[1], encoding="utf-8").read()
-for name, xml in re.findall(r"^```xml\n<!-- (\S+) -->\n(.*?)^```$", text, re.M | re.S):
-    open(f"{sys.argv[2]}/{name}", "w", encoding="utf-8").write(xml)
-for i, block in enumerate(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)):
-    open(f"block-{i}", "w", encoding="utf-8").write("set -e\n" + block)
-END
+mkdir blocks
+python3 "$lib/pages.py" "$page" blocks
+mv blocks/*.xml /var/lib/libvirt/backup/
 PATH=$(dirname "$VMATOOL"):$PATH
 block() # NUMBER
 {
-    bash "block-$1" >"block-$1.log" 2>&1 || fail "block $1 of the page: $(cat "block-$1.log")"
+    bash "blocks/block-$1" >block.log 2>&1 || fail "block $1 of the page: $(cat block.log)"
 }
 
 echo "--- full"

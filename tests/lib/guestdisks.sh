@@ -67,3 +67,14 @@ make_tree() # DIR
     touch -d '2001-02-03 04:05:06.789' "$d/data/small"
     mkfifo "$d/data/fifo"
 }
+
+# LVM on these devices and no others. No device mapper is needed.
+lvm_on() # DEVICE-PATTERN: defines lvm_do
+{
+    config="devices { filter=[\"a|^($1)\$|\",\"r|.*|\"] use_devicesfile=0 } backup { backup=0 archive=0 }
+        global { locking_dir=\"$TEST_TMP\" } activation { udev_sync=0 udev_rules=0 monitoring=0 }"
+    lvm_do()
+    {
+        LVM_SUPPRESS_FD_WARNINGS=1 lvm "$1" --config "$config" --driverloaded n "${@:2}"
+    }
+}

@@ -6,7 +6,8 @@ comment in their first line), and each block of commands as block-0, block-1, ..
 
 A fenced block says what it is: `sh` are commands; `console` is a session, in which the commands stand behind `$ `;
 `xml`, `json`, `text`, `fstab` are none.  No other blocks are allowed, so that no command escapes.  What cannot be run
-has <!-- not run: REASON --> in the line before.
+has <!-- not run: REASON --> in the line before, and <!-- fails: COMMAND --> is there if one begins with that which
+must not succeed.
 """
 
 import os
@@ -18,8 +19,10 @@ OTHERS = ("xml", "json", "text", "fstab")
 
 
 class Block:
-    def __init__(self, page, line, kind, text, not_run):
-        self.page, self.line, self.kind, self.text, self.not_run = page, line, kind, text, not_run
+    def __init__(self, page, line, kind, text, mark):
+        self.page, self.line, self.kind, self.text = page, line, kind, text
+        self.not_run = mark[2] if mark and mark[1] == "not run" else None
+        self.fails = mark[2] if mark and mark[1] == "fails" else None
 
     def __str__(self):
         return f"{self.page}:{self.line}"
@@ -28,7 +31,10 @@ class Block:
         """What a shell is to run; "" if these are no commands."""
         if self.kind == "console":
             return "".join(line[2:] + "\n" for line in self.text.splitlines() if line.startswith("$ "))
-        return self.text if self.kind == "sh" else ""
+        if self.kind != "sh":
+            return ""
+        return "".join(line.rstrip("\n") + " && exit 99 || true\n" if self.fails and line.startswith(self.fails) else line
+                       for line in self.text.splitlines(True))
 
 
 def blocks(path):
@@ -45,8 +51,8 @@ def blocks(path):
             elif fence:
                 if fence[1] not in COMMANDS + OTHERS:
                     raise ValueError(f"{page}:{number}: a block of '{fence[1]}': is it commands?")
-                mark = re.fullmatch(r"<!-- not run: (.+) -->\n", before)
-                current = Block(page, number, fence[1], "", mark and mark[1])
+                mark = re.fullmatch(r"<!-- (not run|fails): (.+) -->\n", before)
+                current = Block(page, number, fence[1], "", mark)
             elif re.match(r"    \S", line) and before == "\n":
                 raise ValueError(f"{page}:{number}: an indented block: use a fenced one, with its kind")
             before = line
