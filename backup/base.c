@@ -3,6 +3,7 @@
 
 #include "image/delta.h"
 #include "image/image.h"
+#include "index/saved.h"
 #include "vma/error.h"
 
 /* So much is read at once. */
@@ -50,11 +51,13 @@ vma_base_new (const char *path, const char *const *names, const guint64 *sizes,
               const gboolean *wanted, guint n_disks, GError **error)
 {
   VmaBase *base = g_new0 (VmaBase, 1);
+  g_autofree char *checksums = vma_saved_index_default_dir ();
+  const VmaArchiveOptions options = { .checksums_dir = checksums };
   guint8 uuid[VMA_UUID_SIZE];
 
   base->n_disks = n_disks;
   base->images = g_new0 (VmaImage *, n_disks + 1);
-  base->archive = vma_archive_open (path, NULL, error);
+  base->archive = vma_archive_open (path, &options, error);
   gboolean ok = base->archive != NULL;
   if (ok && vma_delta_base_uuid (vma_archive_header (base->archive), uuid)) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED,

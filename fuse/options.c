@@ -415,6 +415,7 @@ vma_mount_options_archive (const VmaMountOptions *options)
     .salvage = options->salvage,
     .base = options->base,
     .cache_dir = options->cache_dir,
+    .checksums_dir = options->cache_dir,
     .cache_size = options->cache_size,
     .memory_limit = options->memory_limit,
     .follow = options->follow,

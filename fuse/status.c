@@ -95,6 +95,14 @@ add_archive (JsonBuilder *json, VmaMounted *mounted)
   vma_json_string (json, "uuid", uuid);
   vma_json_number (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
   add_index (json, mounted->archive);
+  VmaSums *sums = vma_archive_checksums (mounted->archive);
+  if (sums != NULL) {
+    json_builder_set_member_name (json, "checksums");
+    json_builder_begin_object (json);
+    vma_json_number (json, "bytes", vma_sums_size (sums));
+    vma_json_number (json, "checked", vma_sums_checked (sums));
+    json_builder_end_object (json);
+  }
 
   json_builder_set_member_name (json, "reads");
   json_builder_begin_object (json);

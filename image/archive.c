@@ -5,6 +5,7 @@
 #include "image/image-impl.h"
 #include "index/lock.h"
 #include "index/saved.h"
+#include "source/checked.h"
 #include "source/nbd-uri.h"
 #include "vma/error.h"
 
@@ -24,6 +25,7 @@ struct VmaArchive {
   VmaNames *names;
   VmaImage images[VMA_MAX_DEVICES];
 
+  VmaSums *sums; /* the source's; NULL: its data are not checked */
   VmaIndexKey key;
   char *index_path; /* NULL: not kept */
   gboolean loaded;
@@ -171,6 +173,44 @@ load_index (VmaArchive *archive)
   return g_steal_pointer (&index);
 }
 
+char *
+vma_archive_checksums_path (VmaArchive *archive, const char *dir, VmaSumsKey *key)
+{
+  VmaSourceIdentity identity;
+
+  /* A compressed file has hashes of its content beside its checkpoints. */
+  if (dir == NULL || (archive->sums == NULL && vma_source_checks_data (archive->source))
+      || !vma_source_identity (archive->source, &identity, NULL))
+    return NULL;
+  *key = (VmaSumsKey){ .size = identity.size, .mtime_ns = identity.mtime_ns };
+  memcpy (key->uuid, archive->header->uuid, sizeof key->uuid);
+  return vma_sums_path (dir, key);
+}
+
+/* VmaSumsNote */
+static void
+report_sums (gpointer data, const char *message)
+{
+  report_note (data, message, "some of its data are not checked");
+}
+
+/* From here on what is read of the data is checked, where there are sums. */
+static void
+attach_sums (VmaArchive *archive, const char *dir)
+{
+  g_autoptr (GError) error = NULL;
+  VmaSumsKey key;
+  g_autofree char *path = vma_archive_checksums_path (archive, dir, &key);
+
+  if (path == NULL)
+    return;
+  archive->sums = vma_sums_open (path, &key, report_sums, archive, &error);
+  if (archive->sums != NULL)
+    archive->source = vma_checked_source_new (archive->source, archive->sums);
+  else if (error != NULL)
+    report_note (archive, error->message, "its data are not checked");
+}
+
 VmaArchive *
 vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **error)
 {
@@ -218,6 +258,8 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     memcpy (archive->key.uuid, archive->header->uuid, VMA_UUID_SIZE);
     archive->index_path = vma_saved_index_path (options->cache_dir, &archive->key);
   }
+  if (options != NULL && !options->follow)
+    attach_sums (archive, options->checksums_dir);
   VmaIndex *index = load_index (archive);
   if (index == NULL)
     index = new_index (archive, error);
@@ -434,6 +476,12 @@ VmaSource *
 vma_archive_source (VmaArchive *archive)
 {
   return archive->source;
+}
+
+VmaSums *
+vma_archive_checksums (VmaArchive *archive)
+{
+  return archive->sums;
 }
 
 gboolean

@@ -19,6 +19,7 @@
 #include "index/index.h"
 #include "index/scan.h"
 #include "source/source.h"
+#include "source/sums.h"
 #include "vma/header.h"
 #include "vma/names.h"
 
@@ -34,6 +35,7 @@ typedef void (*VmaReport) (gpointer data, const GError *what);
 typedef struct {
   gboolean salvage;
   const char *cache_dir; /* of saved indexes and checkpoints; NULL: none is read or written */
+  const char *checksums_dir; /* where sums of plain archives are looked for, to check their data; NULL: nowhere */
   guint64 cache_size, memory_limit; /* of compressed archives, see VmaSourceOptions; 0: default */
   const char *base;      /* what this one, a delta, lies over (image/delta.h); NULL: none */
   gboolean follow;       /* the archive is still being written: what is not there yet is waited for */
@@ -84,6 +86,13 @@ VmaArchive *vma_archive_base (VmaArchive *archive);
 /* Whether the index came from the cache; where it is kept (NULL: nowhere). */
 gboolean vma_archive_index_was_loaded (VmaArchive *archive);
 const char *vma_archive_index_path (VmaArchive *archive);
+
+/*
+ * The sums that its data are checked against (see source/sums.h), or NULL where there are none that fit; where
+ * they are kept, NULL for an archive that can have none.  The caller frees the path.
+ */
+VmaSums *vma_archive_checksums (VmaArchive *archive);
+char *vma_archive_checksums_path (VmaArchive *archive, const char *dir, VmaSumsKey *key);
 
 /* The image of a device of the header. */
 VmaImage *vma_archive_image (VmaArchive *archive, guint8 device);

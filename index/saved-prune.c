@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/saved.h"
 
+#include "source/sums.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 
 typedef struct {
   char *path;
+  gboolean is_sums;
   guint64 size;
   time_t used;
 } CacheFile;
@@ -27,7 +29,17 @@ static int
 compare_used (const void *a, const void *b)
 {
   const CacheFile *x = a, *y = b;
+
+  if (x->is_sums != y->is_sums)
+    return x->is_sums - y->is_sums;
   return (x->used > y->used) - (x->used < y->used);
+}
+
+static gboolean
+is_named (const char *name, const char *suffix, gboolean *temporary)
+{
+  *temporary = !g_str_has_suffix (name, suffix);
+  return strstr (name, suffix) != NULL;
 }
 
 gboolean
@@ -48,17 +60,21 @@ vma_saved_index_prune (const char *dir, guint64 max_bytes, guint *removed, guint
   }
   while (entries != NULL && (name = g_dir_read_name (entries)) != NULL) {
     g_autofree char *path = g_build_filename (dir, name, NULL);
+    gboolean temporary; /* somebody writes it, or did not come to an end */
     struct stat st;
 
-    if (strstr (name, VMA_SAVED_INDEX_SUFFIX) == NULL || lstat (path, &st) != 0
-        || !S_ISREG (st.st_mode))
+    if ((!is_named (name, VMA_SAVED_INDEX_SUFFIX, &temporary)
+         && !is_named (name, VMA_SUMS_SUFFIX, &temporary))
+        || lstat (path, &st) != 0 || !S_ISREG (st.st_mode))
       continue;
-    if (!g_str_has_suffix (name, VMA_SAVED_INDEX_SUFFIX)) { /* a writer's temporary file */
+    if (temporary) {
       if (time (NULL) - st.st_mtime > TEMPORARY_MAX_AGE)
         unlink (path);
       continue;
     }
-    CacheFile file = { g_steal_pointer (&path), (guint64) st.st_size, st.st_atime };
+    CacheFile file = { .is_sums = g_str_has_suffix (name, VMA_SUMS_SUFFIX),
+                       .size = (guint64) st.st_size, .used = st.st_atime };
+    file.path = g_steal_pointer (&path);
     total += file.size;
     g_array_append_val (files, file);
   }

@@ -57,7 +57,8 @@ typedef struct {
 gboolean vma_saved_index_info (const char *path, VmaSavedIndexInfo *info, GError **error);
 
 /*
- * Removes the least recently used saved indexes of a directory until at most `max_bytes` remain, and
+ * Removes the least recently used saved indexes of a directory until at most `max_bytes` remain, then
+ * checksums (which cannot be made anew in the same way: they tell what the archive once was), and
  * temporary files over a day old.  Counts what it removed.
  */
 gboolean vma_saved_index_prune (const char *dir, guint64 max_bytes, guint *removed,

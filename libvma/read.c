@@ -73,12 +73,14 @@ vma_open (VmaHandle **handle, const char *path, const VmaOpenOptions *options)
   new->note_data = all.note_data;
   new->cancellable = g_cancellable_new ();
   new->header_only = (all.flags & VMA_OPEN_HEADER) != 0;
+  const char *cache_dir = all.cache_dir != NULL ? all.cache_dir : default_dir;
+  if ((all.flags & (VMA_OPEN_NO_CACHE | VMA_OPEN_HEADER)) != 0)
+    cache_dir = NULL;
   const VmaArchiveOptions archive_options = {
     .salvage = (all.flags & VMA_OPEN_SALVAGE) != 0,
     .follow = (all.flags & VMA_OPEN_FOLLOW) != 0,
-    .cache_dir = (all.flags & (VMA_OPEN_NO_CACHE | VMA_OPEN_HEADER)) != 0 ? NULL
-                 : all.cache_dir != NULL                                  ? all.cache_dir
-                                                                          : default_dir,
+    .cache_dir = cache_dir,
+    .checksums_dir = cache_dir,
     .cache_size = all.cache_size,
     .memory_limit = all.memory_limit,
     .report = on_report,

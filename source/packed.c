@@ -418,6 +418,7 @@ vma_packed_source_new (VmaPackedFile file, const VmaCodec *codec,
     options = &defaults;
   packed->ops = packed_ops;
   packed->ops.kind = codec->kind;
+  packed->ops.checks_data = TRUE;
   packed->base.ops = &packed->ops;
   atomic_init (&packed->base.refs, 1);
   pthread_mutex_init (&packed->repair, NULL);

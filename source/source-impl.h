@@ -13,6 +13,7 @@ typedef struct {
   gboolean sequential;
   guint requests; /* see vma_source_requests(); 0 is 1 */
   gboolean remote; /* see vma_source_is_remote() */
+  gboolean checks_data; /* see vma_source_checks_data() */
 
   /* Takes over `fd` (which is at offset 0, or where a pipe's `head` bytes have been read already). */
   VmaSource *(*open) (int fd, const guint8 *head, gsize head_size, const VmaSourceOptions *options,

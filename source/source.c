@@ -214,6 +214,12 @@ vma_source_interrupt (VmaSource *source)
     source->ops->interrupt (source);
 }
 
+gboolean
+vma_source_checks_data (VmaSource *source)
+{
+  return source->ops->checks_data;
+}
+
 const char *
 vma_source_kind (VmaSource *source)
 {

@@ -79,6 +79,9 @@ gboolean vma_source_is_remote (VmaSource *source);
  */
 void vma_source_interrupt (VmaSource *source);
 
+/* Whether what it reads is checked against sums of its own, as compressed files have them. */
+gboolean vma_source_checks_data (VmaSource *source);
+
 /* "plain", "pipe", "zstd", ...: for people. */
 const char *vma_source_kind (VmaSource *source);
 

@@ -257,11 +257,16 @@ static int
 extract (const char *path, const char *target, const Options *options)
 {
   g_autoptr (GError) error = NULL;
-  g_autofree char *cache = options->jobs > 1 ? tool_cache_dir (options->index_cache) : NULL;
+  g_autofree char *cache = tool_cache_dir (options->index_cache);
+  /* In archive order the headers are gone through, and no index is needed. */
+  const VmaArchiveOptions archive_options = {
+    .cache_dir = options->jobs > 1 ? cache : NULL,
+    .checksums_dir = cache,
+  };
   Extraction x = { .options = options };
   gboolean ok;
 
-  x.archive = tool_open (path, cache, FALSE, &error);
+  x.archive = tool_open_with (path, &archive_options, &error);
   x.copy.archive = x.archive;
   ok = x.archive != NULL && check_names (x.archive, &error) && choose_disks (&x, &error)
        && run (&x, target, &error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmatool index: the saved indexes, which make the second mount of an archive instant.
+ * vmatool index: the saved indexes, which make the second mount of an archive instant, and the
+ * checksums of its data.
  */
 #include "index/saved.h"
 #include "tool/command.h"
@@ -8,6 +9,7 @@
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
+#include "tool/progress.h"
 #include "tool/size.h"
 #include "vma/error.h"
 
@@ -22,7 +24,9 @@
 static VmaArchive *
 open_with_place (const char *archive_path, const char *cache, const char **path, GError **error)
 {
-  g_autoptr (VmaArchive) archive = tool_open (archive_path, cache, FALSE, error);
+  /* Its checksums are not used here. */
+  const VmaArchiveOptions options = { .cache_dir = cache };
+  g_autoptr (VmaArchive) archive = tool_open_with (archive_path, &options, error);
 
   if (archive == NULL)
     return NULL;
@@ -59,6 +63,76 @@ rebuild (const char *archive_path, const char *cache, GError **error)
   return build (archive_path, cache, error);
 }
 
+/* VmaSumsProgress */
+static void
+on_progress (gpointer data G_GNUC_UNUSED, guint64 done)
+{
+  tool_progress_set (done);
+}
+
+/* Whether there are sums of this archive as it is; a new look at it would only approve of what changed. */
+static gboolean
+has_sums (const char *path, const VmaSumsKey *key)
+{
+  VmaSums *sums = vma_sums_verify (path, NULL) ? vma_sums_open (path, key, NULL, NULL, NULL) : NULL;
+  gboolean found = sums != NULL;
+
+  g_clear_pointer (&sums, vma_sums_free);
+  return found;
+}
+
+static gboolean
+take_sums (const char *archive_path, const char *cache, gboolean anew, GError **error)
+{
+  const VmaArchiveOptions options = { .cache_dir = cache };
+  g_autoptr (VmaArchive) archive = tool_open_with (archive_path, &options, error);
+  VmaSumsKey key;
+
+  if (archive == NULL)
+    return FALSE;
+  VmaSource *source = vma_archive_source (archive);
+  g_autofree char *path = vma_archive_checksums_path (archive, cache, &key);
+  if (path == NULL && vma_source_checks_data (source)) {
+    tool_error ("note: %s: no checksums taken: it is compressed, and its data are checked against those"
+                " of its checkpoints", vma_archive_path (archive));
+    return TRUE;
+  }
+  if (path == NULL)
+    return vma_fail (error, VMA_ERROR_INVALID, "%s: no checksums can be saved for it", archive_path);
+  if (!anew && has_sums (path, &key))
+    return TRUE;
+  tool_progress_start ("checksums", key.size);
+  gboolean ok = vma_sums_take (path, &key, source, on_progress, NULL, tool_cancellable (), error);
+  tool_progress_end ();
+  if (!ok)
+    vma_archive_prefix_error (archive, error);
+  return ok;
+}
+
+static gboolean
+build_sums (const char *archive_path, const char *cache, GError **error)
+{
+  return build (archive_path, cache, error) && take_sums (archive_path, cache, FALSE, error);
+}
+
+static gboolean
+rebuild_sums (const char *archive_path, const char *cache, GError **error)
+{
+  return rebuild (archive_path, cache, error) && take_sums (archive_path, cache, TRUE, error);
+}
+
+/* The place of an archive's checksums; NULL where it has none.  The caller frees it. */
+static char *
+find_sums (const char *archive_path, const char *cache)
+{
+  g_autoptr (VmaArchive) archive = tool_open (archive_path, NULL, FALSE, NULL);
+  VmaSumsKey key;
+  g_autofree char *path
+      = archive != NULL ? vma_archive_checksums_path (archive, cache, &key) : NULL;
+
+  return path != NULL && g_file_test (path, G_FILE_TEST_EXISTS) ? g_steal_pointer (&path) : NULL;
+}
+
 /* The place of an archive's index, which must be there.  The caller frees it. */
 static char *
 find (const char *archive_path, const char *cache, GError **error)
@@ -75,11 +149,36 @@ find (const char *archive_path, const char *cache, GError **error)
   return NULL;
 }
 
+static gboolean
+is_sums (const char *path)
+{
+  return g_str_has_suffix (path, VMA_SUMS_SUFFIX);
+}
+
+static gboolean
+print_sums_line (const char *path, GError **error)
+{
+  VmaSumsInfo info;
+
+  if (!vma_sums_info (path, &info, error)) {
+    g_prefix_error (error, "%s: ", path);
+    return FALSE;
+  }
+  g_autofree char *uuid = tool_uuid_text (info.key.uuid);
+  g_autofree char *size = tool_format_size (info.file_size);
+  g_autofree char *archive_size = tool_format_size (info.key.size);
+  printf ("%s: %s, checksums of an archive of %s, uuid %s\n", path, size, archive_size, uuid);
+  return TRUE;
+}
+
 /* A saved index as a line. */
 static gboolean
 print_line (const char *path, GError **error)
 {
   VmaSavedIndexInfo info;
+
+  if (is_sums (path))
+    return print_sums_line (path, error);
 
   if (!vma_saved_index_info (path, &info, error)) {
     g_prefix_error (error, "%s: ", path);
@@ -96,14 +195,15 @@ static gboolean
 show (const char *archive_path, const char *cache, GError **error)
 {
   g_autofree char *path = find (archive_path, cache, error);
+  g_autofree char *sums = find_sums (archive_path, cache);
 
-  return path != NULL && print_line (path, error);
+  return path != NULL && print_line (path, error) && (sums == NULL || print_line (sums, error));
 }
 
 static gboolean
 check (const char *path, GError **error)
 {
-  if (vma_saved_index_verify (path, error))
+  if (is_sums (path) ? vma_sums_verify (path, error) : vma_saved_index_verify (path, error))
     return TRUE;
   g_prefix_error (error, "%s: ", path);
   return FALSE;
@@ -113,8 +213,9 @@ static gboolean
 verify (const char *archive_path, const char *cache, GError **error)
 {
   g_autofree char *path = find (archive_path, cache, error);
+  g_autofree char *sums = find_sums (archive_path, cache);
 
-  return path != NULL && check (path, error);
+  return path != NULL && check (path, error) && (sums == NULL || check (sums, error));
 }
 
 static int
@@ -127,7 +228,7 @@ for_each (char **archives, const char *cache,
     g_autoptr (GError) error = NULL;
     if (action (archives[i], cache, &error))
       continue;
-    status = tool_fail (error, action == build || action == rebuild ? TOOL_ADVICE_LIST : NULL);
+    status = tool_fail (error, action == show || action == verify ? NULL : TOOL_ADVICE_LIST);
     if (g_error_matches (error, VMA_ERROR, VMA_ERROR_CANCELLED))
       break;
   }
@@ -142,7 +243,7 @@ compare_paths (gconstpointer a, gconstpointer b)
   return strcmp (*(const char *const *) a, *(const char *const *) b);
 }
 
-/* Does something with each saved index of the directory, ordered by name. */
+/* Does something with each file of the directory, ordered by name. */
 static int
 for_all (const char *cache, gboolean (*action) (const char *path, GError **error))
 {
@@ -159,7 +260,7 @@ for_all (const char *cache, gboolean (*action) (const char *path, GError **error
     return TOOL_FAILED;
   }
   while ((name = g_dir_read_name (entries)) != NULL)
-    if (g_str_has_suffix (name, VMA_SAVED_INDEX_SUFFIX))
+    if (g_str_has_suffix (name, VMA_SAVED_INDEX_SUFFIX) || is_sums (name))
       g_ptr_array_add (names, g_build_filename (cache, name, NULL));
   g_ptr_array_sort (names, compare_paths);
   for (guint i = 0; i < names->len; i++) {
@@ -182,7 +283,7 @@ prune (const char *cache, const char *max_size)
   if (!vma_saved_index_prune (cache, limit, &removed, &bytes, &error))
     return tool_fail (error, NULL);
   g_autofree char *size = tool_format_size (bytes);
-  printf ("%u saved indexes removed (%s)\n", removed, size);
+  printf ("%u saved files removed (%s)\n", removed, size);
   return TOOL_OK;
 }
 
@@ -202,9 +303,12 @@ static const char *const action_names[N_ACTIONS]
     = { "build", "show", "verify", "rebuild", "prune", "list" };
 
 static int
-run (Action action, char **archives, const char *cache, const char *max_size)
+run (Action action, char **archives, const char *cache, const char *max_size, gboolean checksums)
 {
   gboolean none = archives[0] == NULL;
+
+  if (checksums && action != BUILD && action != REBUILD)
+    return tool_usage_error ("index", "--checksums goes with build and rebuild");
 
   if (max_size != NULL && action != PRUNE)
     return tool_usage_error ("index", "--max-size goes with prune");
@@ -215,13 +319,13 @@ run (Action action, char **archives, const char *cache, const char *max_size)
 
   switch (action) {
   case BUILD:
-    return for_each (archives, cache, build);
+    return for_each (archives, cache, checksums ? build_sums : build);
   case SHOW:
     return for_each (archives, cache, show);
   case VERIFY:
     return none ? for_all (cache, check) : for_each (archives, cache, verify);
   case REBUILD:
-    return for_each (archives, cache, rebuild);
+    return for_each (archives, cache, checksums ? rebuild_sums : rebuild);
   case PRUNE:
     return prune (cache, max_size);
   default:
@@ -254,7 +358,7 @@ int
 tool_index (int argc, char **argv)
 {
   g_autofree char *cache_option = NULL, *max_size = NULL;
-  gboolean options[N_ACTIONS] = { FALSE };
+  gboolean options[N_ACTIONS] = { FALSE }, checksums = FALSE;
   const GOptionEntry entries[] = {
     { "build", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_NONE, &options[BUILD], NULL, NULL },
     { "show", 0, 0, G_OPTION_ARG_NONE, &options[SHOW], "Show where it is, and of what", NULL },
@@ -265,6 +369,8 @@ tool_index (int argc, char **argv)
     { "max-size", 0, 0, G_OPTION_ARG_FILENAME, &max_size, "With --prune: what may stay (default: 4G)",
       "SIZE" },
     { "list", 0, 0, G_OPTION_ARG_NONE, &options[LIST], "Show all that are saved", NULL },
+    { "checksums", 0, 0, G_OPTION_ARG_NONE, &checksums,
+      "Also take checksums of all data, which later reads are checked against", NULL },
     TOOL_INDEX_CACHE_OPTION (&cache_option),
     { NULL, 0, 0, 0, NULL, NULL, NULL },
   };
@@ -287,5 +393,5 @@ tool_index (int argc, char **argv)
   if (cache == NULL)
     return tool_usage_error (argv[0], "--index-cache=none leaves nothing to do");
   tool_interrupt_start ();
-  return run (action, archives, cache, max_size);
+  return run (action, archives, cache, max_size, checksums);
 }

@@ -43,14 +43,21 @@ VmaArchive *
 tool_open_over (const char *path, const char *base, const char *cache_dir, gboolean salvage,
                 GError **error)
 {
-  const VmaArchiveOptions options
-      = { .salvage = salvage,
-          .base = base,
-          .cache_dir = cache_dir,
-          .memory_limit = memory_limit,
-          .report = tool_report };
+  const VmaArchiveOptions options = {
+    .salvage = salvage, .base = base, .cache_dir = cache_dir, .checksums_dir = cache_dir
+  };
 
-  return vma_archive_open (path, &options, error);
+  return tool_open_with (path, &options, error);
+}
+
+VmaArchive *
+tool_open_with (const char *path, const VmaArchiveOptions *options, GError **error)
+{
+  VmaArchiveOptions own = *options;
+
+  own.memory_limit = memory_limit;
+  own.report = tool_report;
+  return vma_archive_open (path, &own, error);
 }
 
 /* --- index ------------------------------------------------------------------------------------- */

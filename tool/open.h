@@ -20,8 +20,14 @@ gboolean tool_set_memory_limit (const char *option, const char *value, gpointer 
 /* The directory of saved indexes for that option: NULL for "none".  The caller frees it. */
 char *tool_cache_dir (const char *option);
 
-/* Opens an archive; notes of the library become lines.  `cache_dir` may be NULL. */
+/*
+ * Opens an archive; notes of the library become lines.  In `cache_dir`, which may be NULL, is its saved index, and
+ * the checksums of its data.
+ */
 VmaArchive *tool_open (const char *path, const char *cache_dir, gboolean salvage, GError **error);
+
+/* The same with other options; how much memory there is, and the report, are not theirs to say. */
+VmaArchive *tool_open_with (const char *path, const VmaArchiveOptions *options, GError **error);
 
 /* The same of a delta that lies over `base` (NULL: of a whole archive). */
 VmaArchive *tool_open_over (const char *path, const char *base, const char *cache_dir,

@@ -166,9 +166,13 @@ run (const char *from, const char *to, const Options *options, gboolean keep_ord
 {
   g_autofree char *cache = tool_cache_dir (options->cache);
   /* In archive order the headers themselves are gone through: no saved index then. */
-  g_autoptr (VmaArchive) archive
-      = tool_open_over (from, options->base, keep_order ? NULL : cache, options->merge != NULL,
-                        error);
+  const VmaArchiveOptions archive_options = {
+    .salvage = options->merge != NULL,
+    .base = options->base,
+    .cache_dir = keep_order ? NULL : cache,
+    .checksums_dir = cache,
+  };
+  g_autoptr (VmaArchive) archive = tool_open_with (from, &archive_options, error);
   g_autoptr (VmaArchive) other = NULL;
   VmaWriterOptions writer_options = { 0 };
   guint8 uuid[VMA_UUID_SIZE];

@@ -3,7 +3,8 @@
  * vmatool verify: goes through the whole archive, and reads all of it.
  *
  * What can be found: everything that is wrong with a header, clusters that are missing or there twice,
- * bytes lost or gained, and what the medium cannot read.  The format has no sums over the data.
+ * bytes lost or gained, and what the medium cannot read.  The format has no sums over the data; where
+ * `vmatool index --checksums` took some, these are checked.
  */
 #include "tool/command.h"
 #include "tool/interrupt.h"
@@ -102,6 +103,7 @@ print_json (const char *path, VmaArchive *archive, const GError *error, const GP
   if (archive != NULL) {
     VmaIndexCounts counts;
     vma_index_get_counts (vma_archive_index (archive), &counts);
+    tool_json_bool (json, "checksums", vma_archive_checksums (archive) != NULL);
     tool_json_int (json, "extents", counts.extents);
     tool_json_int (json, "bytes", counts.end);
   }
@@ -157,7 +159,10 @@ verify (const char *path, const Options *options)
   g_autoptr (GError) error = NULL;
 
   /* Never the saved index: the headers themselves are to be seen. */
-  g_autoptr (VmaArchive) archive = tool_open (path, NULL, options->salvage, &error);
+  g_autofree char *cache = tool_cache_dir (options->index_cache);
+  const VmaArchiveOptions archive_options
+      = { .salvage = options->salvage, .checksums_dir = options->quick ? NULL : cache };
+  g_autoptr (VmaArchive) archive = tool_open_with (path, &archive_options, &error);
   if (archive == NULL)
     return failed (path, NULL, options, error);
   if (options->salvage && is_pipe (archive))
@@ -168,7 +173,6 @@ verify (const char *path, const Options *options)
   if (!walk (archive, reader, options, &error))
     return failed (path, archive, options, error);
 
-  g_autofree char *cache = tool_cache_dir (options->index_cache);
   tool_save_index (archive, cache);
   if (options->salvage)
     return report_losses (archive, reader, options);
@@ -195,7 +199,8 @@ tool_verify (int argc, char **argv)
   const ToolUsage usage = {
     .arguments = "ARCHIVE|-",
     .about = "Checks every header of an archive, that each cluster of each disk is there once, and\n"
-             "that all data can be read.  The format has no checksums over the data.\n"
+             "that all data can be read.  The format has no checksums over the data;\n"
+             "those that `vmatool index --checksums` took are checked.\n"
              "The index that comes of it is saved for the next mount.",
     .entries = entries, .min = 1, .max = 1,
   };
