@@ -200,7 +200,7 @@ tool_verify (int argc, char **argv)
     .arguments = "ARCHIVE|-",
     .about = "Checks every header of an archive, that each cluster of each disk is there once, and\n"
              "that all data can be read.  The format has no checksums over the data;\n"
-             "those that `vmatool index --checksums` took are checked.\n"
+             "those that `vmatool index` took are checked.\n"
              "The index that comes of it is saved for the next mount.",
     .entries = entries, .min = 1, .max = 1,
   };
