@@ -89,10 +89,10 @@ vma_map_new (guint64 clusters)
 void
 vma_map_free (VmaMap *map)
 {
-  for (guint32 page = 0; map->words != NULL && page < map->n_pages; page++) {
-    guintptr word = atomic_load_explicit (&map->words[page], memory_order_relaxed);
-    word_free (word);
-  }
+  guint32 used = atomic_load_explicit (&map->pages_used, memory_order_relaxed);
+
+  for (guint32 page = 0; page < used; page++)
+    word_free (atomic_load_explicit (&map->words[page], memory_order_relaxed));
   if (map->load_destroy != NULL)
     map->load_destroy (map->load_data);
   g_free (map->words);
@@ -416,7 +416,10 @@ vma_map_set_bad (VmaMap *map, guint64 cluster)
 void
 vma_map_finish (VmaMap *map)
 {
-  for (guint32 page = 0; page < map->n_pages; page++)
+  /* That of vmstate, whose length nobody knows, has room for all clusters there can be. */
+  guint32 used = atomic_load_explicit (&map->pages_used, memory_order_relaxed);
+
+  for (guint32 page = 0; page < used; page++)
     if (kind_of (atomic_load_explicit (&map->words[page], memory_order_relaxed)) == KIND_DENSE)
       page_pack (map, page);
   while (map->spare->len > 0) {
