@@ -4,15 +4,10 @@
  * an order for a backup becomes a command line whose options are whole words.
  */
 #include "backup/orders.h"
+#include "fuzz/input.h"
 #include "fuzz/standalone.h"
 
 #include <string.h>
-
-#define CHECK(what)                                                                                \
-  do {                                                                                             \
-    if (!(what))                                                                                   \
-      g_error ("does not hold: %s", #what);                                                        \
-  } while (0)
 
 static JsonNode *
 handle (gpointer data G_GNUC_UNUSED, VmaClient *client, const char *command, JsonObject *arguments,

@@ -5,6 +5,7 @@
  *
  * Input: the bytes, taken for each of these.  The sum of a metadata area is put right.
  */
+#include "fuzz/input.h"
 #include "fuzz/standalone.h"
 #include "guest/layout.h"
 #include "guest/lvm.h"
@@ -12,12 +13,6 @@
 
 #include <string.h>
 #include <zlib.h>
-
-#define CHECK(what)                                                                                \
-  do {                                                                                             \
-    if (!(what))                                                                                   \
-      g_error ("does not hold: %s", #what);                                                        \
-  } while (0)
 
 static const char pv[] = "abcdef-0123-4567-89ab-cdef-0123-456789";
 

@@ -5,18 +5,13 @@
  * Input: a sequence of changes to a sound header, each { u16 place, u8 n, n bytes } with places
  * 0..32767; the sum is put right afterwards.  Without that nothing would get past it.
  */
+#include "fuzz/input.h"
 #include "fuzz/standalone.h"
 #include "tests/unit/synth.h"
 #include "vma/names.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(what)                                                                                \
-  do {                                                                                             \
-    if (!(what))                                                                                   \
-      g_error ("does not hold: %s", #what);                                                        \
-  } while (0)
 
 static GByteArray *
 base_header (void)

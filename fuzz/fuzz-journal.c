@@ -4,6 +4,7 @@
  *
  * Input: a journal in blocks of 1 KiB, the last one filled up with zeros.
  */
+#include "fuzz/input.h"
 #include "fuzz/standalone.h"
 #include "guest/journal.h"
 #include "vma/error.h"
@@ -13,21 +14,15 @@
 #define BLOCK     1024u
 #define FS_BLOCKS 100000u
 
-#define CHECK(what)                                                                                \
-  do {                                                                                             \
-    if (!(what))                                                                                   \
-      g_error ("does not hold: %s", #what);                                                        \
-  } while (0)
-
 typedef struct {
   const guint8 *bytes;
   gsize size;
-} Input;
+} Journal;
 
 static gboolean
 read_block (gpointer data, guint32 block, guint8 *buffer, GError **error)
 {
-  const Input *input = data;
+  const Journal *input = data;
   gsize at = (gsize) block * BLOCK;
 
   if (at >= input->size) {
@@ -49,7 +44,7 @@ find_place (gpointer data G_GNUC_UNUSED, guint32 block, guint64 *place)
 int
 LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size)
 {
-  Input input = { bytes, size };
+  Journal input = { bytes, size };
   g_autoptr (GError) error = NULL;
   g_autoptr (VmaJournal) journal = vma_journal_load (read_block, &input, BLOCK, FS_BLOCKS, &error);
   gboolean escaped;

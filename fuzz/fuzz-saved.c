@@ -89,7 +89,7 @@ touch_all (VmaIndex *index)
         g_error ("a run that ends at %" G_GUINT64_FORMAT, end);
     }
   }
-  g_autoptr (GPtrArray) damage = vma_index_dup_damage (index);
+  g_ptr_array_unref (vma_index_dup_damage (index));
 }
 
 int

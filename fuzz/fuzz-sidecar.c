@@ -3,6 +3,7 @@
  * Any bytes as a saved sidecar, complete (first byte odd) or not: it is opened, read, cut and
  * appended to.  The header is put right, or nearly nothing would get past it.
  */
+#include "fuzz/standalone.h"
 #include "source/sidecar.h"
 
 #include <stdio.h>
@@ -36,8 +37,6 @@ make_name (const char *directory, guint8 header[24])
   unlink (path);
   return path;
 }
-
-int LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size);
 
 int
 LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size)
@@ -79,17 +78,3 @@ LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size)
   unlink (part);
   return 0;
 }
-
-#ifdef FUZZ_STDIN
-int
-main (void)
-{
-  g_autoptr (GByteArray) all = g_byte_array_new ();
-  guint8 buffer[65536];
-  gsize n;
-
-  while ((n = fread (buffer, 1, sizeof buffer, stdin)) > 0)
-    g_byte_array_append (all, buffer, (guint) n);
-  return LLVMFuzzerTestOneInput (all->data, all->len);
-}
-#endif

@@ -5,13 +5,11 @@
  *
  * Two bytes say how long the state is; the file follows it.
  */
+#include "fuzz/standalone.h"
 #include "source/zstd/codec.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 
 typedef struct {
   const guint8 *data;
@@ -54,7 +52,7 @@ on_checkpoint (gpointer data, const VmaCheckpoint *at, GError **error)
 }
 
 int
-LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
+LLVMFuzzerTestOneInput (const guint8 *data, gsize size)
 {
   static const VmaCodecLimits limits = { .memory = 16 << 20, .spacing = 1 << 10 };
   static guint8 out[512 << 10];
@@ -85,13 +83,3 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   vma_zstd_codec.pass_free (pass);
   return 0;
 }
-
-#ifdef FUZZ_STDIN
-int
-main (void)
-{
-  static uint8_t buffer[1 << 20];
-
-  return LLVMFuzzerTestOneInput (buffer, fread (buffer, 1, sizeof buffer, stdin));
-}
-#endif
