@@ -29,6 +29,8 @@ static void
 answer (VmaPending *pending)
 {
   pending->answered = TRUE;
+  if (pending->early)
+    return;
   if (pending->reads)
     fuse_reply_err (pending->req, EIO);
   else if (pending->written > 0)
@@ -48,8 +50,8 @@ is_too_late (VmaDeadman *deadman, gint64 now)
 
     if (pending->answered || now - pending->since < limit)
       continue;
-    /* The background copy waits as long as it takes, if only something moves. */
-    if (pending->hook || now - deadman->moved >= limit)
+    /* What no guest waits for may take its time, if only something moves. */
+    if ((pending->hook && !pending->early) || now - deadman->moved >= limit)
       return TRUE;
   }
   return FALSE;
@@ -169,7 +171,7 @@ void
 vma_deadman_enter (VmaDeadman *deadman, VmaPending *pending)
 {
   pending->since = g_get_monotonic_time ();
-  pending->answered = FALSE;
+  pending->answered = pending->early = FALSE;
   pending->link = (GList){ .data = pending };
   VMA_LOCK (&deadman->lock);
   if (deadman->sleeping)
@@ -178,11 +180,21 @@ vma_deadman_enter (VmaDeadman *deadman, VmaPending *pending)
 }
 
 gboolean
+vma_deadman_answer_early (VmaDeadman *deadman, VmaPending *pending)
+{
+  VMA_LOCK (&deadman->lock);
+  if (pending->answered)
+    return FALSE;
+  pending->early = TRUE;
+  return TRUE;
+}
+
+gboolean
 vma_deadman_leave (VmaDeadman *deadman, VmaPending *pending)
 {
   VMA_LOCK (&deadman->lock);
   g_queue_unlink (&deadman->pending, &pending->link);
-  return !pending->answered;
+  return !pending->answered && !pending->early;
 }
 
 void

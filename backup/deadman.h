@@ -26,6 +26,7 @@ typedef struct {
   gboolean reads; /* answered with EIO: there is no such thing as made-up data */
   gint64 since;
   gboolean answered;
+  gboolean early; /* answered by who does it, which goes on */
   GList link;
 } VmaPending;
 
@@ -42,6 +43,11 @@ void vma_deadman_free (VmaDeadman *deadman); /* no request is under way */
 
 /* Fill in req, hook, written, reads before. */
 void vma_deadman_enter (VmaDeadman *deadman, VmaPending *pending);
+/*
+ * TRUE: answer it, though it is not done yet.  Nobody waits for it any more, but it may still get stuck,
+ * which the limit for the medium tells.  FALSE: that has been done.
+ */
+gboolean vma_deadman_answer_early (VmaDeadman *deadman, VmaPending *pending);
 /* TRUE: answer it.  FALSE: that has been done. */
 gboolean vma_deadman_leave (VmaDeadman *deadman, VmaPending *pending);
 

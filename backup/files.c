@@ -18,8 +18,10 @@
 #include <unistd.h>
 
 #define FOREVER 86400.0
+/* Writes that are answered before they are stored: so much more than the guest wants may be under way. */
+#define MAX_EARLY 32
 /* QEMU has at most 64 requests at once for each of its threads. */
-#define MAX_THREADS 80
+#define MAX_THREADS (80 + MAX_EARLY)
 /* A read of QEMU's is small; what is more comes in several. */
 #define MAX_READ (1024u * 1024u)
 
@@ -46,6 +48,7 @@ struct VmaFiles {
   gid_t gid;
   File *files; /* two a disk: inode 2 and on */
   Counts *counts;
+  _Atomic guint n_early;
   VmaDeadman *deadman;
   VmaSession *session;
 };
@@ -179,32 +182,77 @@ now_ns (void)
   return (guint64) now.tv_sec * 1000000000u + (guint64) now.tv_nsec;
 }
 
+/* A write at work. */
+typedef struct {
+  VmaPending pending;
+  VmaFiles *files;
+  const File *file;
+  guint64 size, start;
+  gboolean early;
+} Write;
+
+static void
+count (const Write *write)
+{
+  Counts *counts = &write->files->counts[write->file->disk];
+  guint64 ns = now_ns () - write->start;
+
+  atomic_fetch_add_explicit (&counts->bytes, write->size, memory_order_relaxed);
+  atomic_fetch_add_explicit (&counts->requests, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit (&counts->ns, ns, memory_order_relaxed);
+  raise_max (&counts->max_ns, ns);
+}
+
+static void
+answer (const Write *write)
+{
+  if (write->file->hook)
+    count (write);
+  if (write->pending.written > 0)
+    fuse_reply_write (write->pending.req, write->pending.written);
+  else
+    fuse_reply_err (write->pending.req, 0);
+}
+
+/*
+ * What the hook delivers is taken, and we have a copy: the guest need not wait until it is stored.  An
+ * error would not reach QEMU anyway.  But not many at once, or a medium that is too slow would not be felt.
+ */
+static void
+on_taken (gpointer data)
+{
+  Write *write = data;
+  VmaFiles *files = write->files;
+
+  if (atomic_fetch_add (&files->n_early, 1) >= MAX_EARLY) {
+    atomic_fetch_sub (&files->n_early, 1);
+    return;
+  }
+  write->early = TRUE;
+  if (vma_deadman_answer_early (files->deadman, &write->pending))
+    answer (write);
+}
+
 /* A write, or (NULL) a write of zeros; answered in any case. */
 static void
 take (fuse_req_t req, const File *file, const char *data, guint64 size, guint64 offset)
 {
   VmaFiles *files = files_of (req);
-  VmaPending pending = { .req = req, .hook = file->hook, .written = data != NULL ? size : 0 };
-  guint64 start = now_ns ();
+  Write write = {
+    .pending = { .req = req, .hook = file->hook, .written = data != NULL ? size : 0 },
+    .files = files,
+    .file = file,
+    .size = size,
+    .start = now_ns (),
+  };
 
-  vma_deadman_enter (files->deadman, &pending);
+  vma_deadman_enter (files->deadman, &write.pending);
   vma_point_write (files->options.point, file->disk, file->hook, offset, (const guint8 *) data,
-                   size);
-  if (file->hook) {
-    Counts *counts = &files->counts[file->disk];
-    guint64 ns = now_ns () - start;
-
-    atomic_fetch_add_explicit (&counts->bytes, size, memory_order_relaxed);
-    atomic_fetch_add_explicit (&counts->requests, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit (&counts->ns, ns, memory_order_relaxed);
-    raise_max (&counts->max_ns, ns);
-  }
-  if (!vma_deadman_leave (files->deadman, &pending))
-    return;
-  if (data != NULL)
-    fuse_reply_write (req, size);
-  else
-    fuse_reply_err (req, 0);
+                   size, file->hook ? on_taken : NULL, &write);
+  if (vma_deadman_leave (files->deadman, &write.pending))
+    answer (&write);
+  if (write.early)
+    atomic_fetch_sub (&files->n_early, 1);
 }
 
 static void

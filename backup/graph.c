@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* Requests of a background copy that are under way. */
-#define MAX_WORKERS 16
+#define MAX_WORKERS 2
 
 static const VmaDisk *
 disk_at (const VmaGraph *graph, guint disk)
@@ -98,8 +98,9 @@ vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitma
   /* What was copied need not be copied before writes any more. */
   if (graph->features.discard_source)
     json_object_set_boolean_member (json_node_get_object (arguments), "discard-source", TRUE);
-  /* The 64 threads that do QEMU's I/O serve the guest too: if our process is stopped, requests that
-   * hang in it must not have all of them. */
+  /* Each brings 1 MiB at a time, and what they have in flight is what a guest's write may have to wait
+   * behind.  More are not faster either.  And the 64 threads that do QEMU's I/O serve the guest too: if
+   * our process is stopped, requests that hang in it must not have all of them. */
   if (graph->features.few_workers) {
     JsonObject *limits = json_object_new ();
     json_object_set_int_member (limits, "max-workers", MAX_WORKERS);

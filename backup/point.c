@@ -273,80 +273,89 @@ add_piece (Incomplete *incomplete, guint at, guint end, const guint8 *data)
   }
 }
 
-/* Bytes [at, end) of a cluster that are not all of it. */
-static void
-write_piece (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint at, guint end,
-             const guint8 *data)
-{
-  Disk *disk = &point->disks[id];
-  Incomplete *incomplete;
-  gboolean too_many = FALSE, complete = FALSE;
+/* Clusters that a request has taken, and that are still to be stored. */
+typedef struct {
+  guint64 cluster, n;
+  const guint8 *data;     /* NULL: zeros */
+  Incomplete *incomplete; /* the one cluster that its last piece made whole: it has the data; owned */
+} Run;
 
-  {
-    VMA_LOCK (&disk->lock);
-    if (disk->sealed || vma_bits_get (disk->taken, cluster))
-      return;
-    incomplete = g_hash_table_lookup (disk->incomplete, &cluster);
-    if (incomplete == NULL) {
-      too_many = g_hash_table_size (disk->incomplete) >= MAX_INCOMPLETE;
-      if (!too_many) {
-        incomplete = g_malloc (sizeof *incomplete);
-        incomplete->cluster = cluster;
-        incomplete->n_have = 0;
-        memset (incomplete->have, 0, sizeof incomplete->have);
-        g_hash_table_insert (disk->incomplete, &incomplete->cluster, incomplete);
-      }
-    }
-    if (incomplete != NULL) {
-      add_piece (incomplete, at, end, data);
-      complete = incomplete->n_have == bytes_in (disk, cluster, 1);
-    }
-    if (complete) {
-      g_hash_table_steal (disk->incomplete, &cluster);
-      vma_bits_set (disk->taken, cluster, 1);
-      disk->n_taken++;
-    }
+/* Bytes [at, end) of a cluster that are not all of it.  The caller holds the lock.  FALSE: too many. */
+static gboolean
+take_piece (Disk *disk, guint64 cluster, guint at, guint end, const guint8 *data, GArray *runs)
+{
+  if (vma_bits_get (disk->taken, cluster))
+    return TRUE;
+  Incomplete *incomplete = g_hash_table_lookup (disk->incomplete, &cluster);
+  if (incomplete == NULL) {
+    if (g_hash_table_size (disk->incomplete) >= MAX_INCOMPLETE)
+      return FALSE;
+    incomplete = g_malloc (sizeof *incomplete);
+    incomplete->cluster = cluster;
+    incomplete->n_have = 0;
+    memset (incomplete->have, 0, sizeof incomplete->have);
+    g_hash_table_insert (disk->incomplete, &incomplete->cluster, incomplete);
   }
-  if (too_many)
-    fail_request (point, id, cluster * VMA_CLUSTER_SIZE + at, end - at,
-                  "too many clusters that are not complete");
-  if (!complete)
-    return;
-  store_or_fail (point, id, hook, cluster, 1, incomplete->data);
-  g_free (incomplete);
+  add_piece (incomplete, at, end, data);
+  if (incomplete->n_have == bytes_in (disk, cluster, 1)) {
+    const Run run = { cluster, 1, incomplete->data, incomplete };
+    g_hash_table_steal (disk->incomplete, &cluster);
+    vma_bits_set (disk->taken, cluster, 1);
+    disk->n_taken++;
+    g_array_append_val (runs, run);
+  }
+  return TRUE;
 }
 
-/* Whole clusters [cluster, end). */
-static void
-write_whole (VmaPoint *point, guint id, gboolean hook, guint64 cluster, guint64 end,
-             const guint8 *data)
+/* Whole clusters [cluster, end).  The caller holds the lock.  FALSE: too many pieces. */
+static gboolean
+take_whole (Disk *disk, guint64 cluster, guint64 end, const guint8 *data, GArray *runs)
 {
-  Disk *disk = &point->disks[id];
-
   for (guint64 at = cluster; at < end;) {
-    guint64 n;
-    {
-      VMA_LOCK (&disk->lock);
-      if (disk->sealed)
-        return;
-      n = take (disk, &at, end);
-    }
+    guint64 n = take (disk, &at, end);
     const guint8 *from = data != NULL ? data + (at - cluster) * VMA_CLUSTER_SIZE : NULL;
-    if (n > 0)
-      store_or_fail (point, id, hook, at, n, from);
-    else if (at < end) {
+    if (n > 0) {
+      const Run run = { at, n, from, NULL };
+      g_array_append_val (runs, run);
+    } else if (at < end) {
       n = 1;
-      write_piece (point, id, hook, at, 0, (guint) bytes_in (disk, at, 1), from);
+      if (!take_piece (disk, at, 0, (guint) bytes_in (disk, at, 1), from, runs))
+        return FALSE;
     }
     at += n;
   }
+  return TRUE;
+}
+
+/* [offset, end), wherever it is open.  The caller holds the lock.  FALSE: too many pieces. */
+static gboolean
+take_range (Disk *disk, guint64 offset, guint64 end, const guint8 *data, GArray *runs)
+{
+  for (guint64 at = offset; at < end;) {
+    guint64 cluster = at / VMA_CLUSTER_SIZE, start = cluster * VMA_CLUSTER_SIZE;
+    guint64 whole_end = end == disk->size ? disk->clusters : end / VMA_CLUSTER_SIZE;
+    const guint8 *from = data != NULL ? data + (at - offset) : NULL;
+
+    if (at == start && whole_end > cluster) {
+      if (!take_whole (disk, cluster, whole_end, from, runs))
+        return FALSE;
+      at = MIN (whole_end * VMA_CLUSTER_SIZE, end);
+    } else {
+      guint64 stop = MIN (start + VMA_CLUSTER_SIZE, end);
+      if (!take_piece (disk, cluster, (guint) (at - start), (guint) (stop - start), from, runs))
+        return FALSE;
+      at = stop;
+    }
+  }
+  return TRUE;
 }
 
 void
 vma_point_write (VmaPoint *point, guint id, gboolean hook, guint64 offset, const guint8 *data,
-                 guint64 size)
+                 guint64 size, void (*taken) (gpointer data), gpointer taken_data)
 {
-  const Disk *disk = &point->disks[id];
+  Disk *disk = &point->disks[id];
+  gboolean too_many = FALSE;
 
   if (size == 0 || atomic_load (&point->has_failed))
     return;
@@ -354,20 +363,19 @@ vma_point_write (VmaPoint *point, guint id, gboolean hook, guint64 offset, const
     fail_request (point, id, offset, size, "beyond the end of the disk");
     return;
   }
-  guint64 end = offset + size;
-  for (guint64 at = offset; at < end;) {
-    guint64 cluster = at / VMA_CLUSTER_SIZE, start = cluster * VMA_CLUSTER_SIZE;
-    guint64 whole_end = end == disk->size ? disk->clusters : end / VMA_CLUSTER_SIZE;
-    const guint8 *from = data != NULL ? data + (at - offset) : NULL;
-
-    if (at == start && whole_end > cluster) {
-      write_whole (point, id, hook, cluster, whole_end, from);
-      at = MIN (whole_end * VMA_CLUSTER_SIZE, end);
-    } else {
-      guint64 stop = MIN (start + VMA_CLUSTER_SIZE, end);
-      write_piece (point, id, hook, cluster, (guint) (at - start), (guint) (stop - start), from);
-      at = stop;
-    }
+  g_autoptr (GArray) runs = g_array_new (FALSE, FALSE, sizeof (Run));
+  {
+    VMA_LOCK (&disk->lock);
+    too_many = !disk->sealed && !take_range (disk, offset, offset + size, data, runs);
+  }
+  if (too_many)
+    fail_request (point, id, offset, size, "too many clusters that are not complete");
+  if (taken != NULL)
+    taken (taken_data);
+  for (guint i = 0; i < runs->len; i++) {
+    const Run *run = &g_array_index (runs, Run, i);
+    store_or_fail (point, id, hook, run->cluster, run->n, run->data);
+    g_free (run->incomplete);
   }
 }
 

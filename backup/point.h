@@ -38,9 +38,15 @@ VmaPoint *vma_point_new (const VmaPointOptions *options, GError **error);
 void vma_point_free (VmaPoint *point);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaPoint, vma_point_free)
 
-/* QEMU writes: data[0..size) at `offset`, NULL for zeros.  `hook`: a guest's write waits for it. */
+/*
+ * QEMU writes: data[0..size) at `offset`, NULL for zeros.  `hook`: a guest's write waits for it.
+ * taken() (NULL: nobody) is called when all of it is taken, before it is stored: from then on the same
+ * place may be written to and read anew, and who wrote need not wait any longer.  It is not called
+ * where the point has failed before.
+ */
 void vma_point_write (VmaPoint *point, guint disk, gboolean hook, guint64 offset,
-                      const guint8 *data, guint64 size);
+                      const guint8 *data, guint64 size, void (*taken) (gpointer data),
+                      gpointer taken_data);
 
 /* TRUE for the first failure only. */
 gboolean vma_point_fail (VmaPoint *point, const GError *error);

@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define DEFAULT_READAHEAD_KIB 1024
+/* Four of the largest requests: so that one is answered while another one is copied out. */
+#define DEFAULT_READAHEAD_KIB 4096
 #define DEFAULT_IDLE          60
 #define DEFAULT_MAX_OPEN      32
 
@@ -337,7 +338,7 @@ static const char description[]
       "  cache_size=SIZE      compressed archives: decoded data to keep (default 256M)\n"
       "  memory_limit=SIZE    compressed archives: what one decoder may take (default 1G)\n"
       "  follow               the archive is still being written: wait for the rest\n"
-      "  readahead=KIB        read-ahead of the mount, root only (default 1024)\n"
+      "  readahead=KIB        read-ahead of the mount, root only (default 4096)\n"
       "  idle=SECONDS         directory: close archives that were not used for so long (default 60)\n"
       "  max_open=N           directory: how many archives may be open at once (default 32)\n"
       "  ready_fd=N           write a line to this descriptor when the mount answers\n"

@@ -40,6 +40,8 @@ def _subjects(bench, stack, raw, archive, packed):
         "null": enter(mounts.null(bench, size)),
         "vmafs direct_io": enter(mounts.vmafs(bench, archive, "direct_io")),
         "null direct_io": enter(mounts.null(bench, size, "direct_io")),
+        "pread": enter(mounts.null(bench, size, raw)),
+        "pread direct_io": enter(mounts.null(bench, size, "direct_io", raw)),
         "raw file": raw,
     }
     if bench.has("mksquashfs", "squashfuse_ll"):
@@ -60,7 +62,7 @@ def _takes_part(name, load):
         return True
     if load == "cached 1M":
         return name in ("vmafs", "null", "raw file")
-    return name in ("vmafs", "null")
+    return name in ("vmafs", "null", "pread")
 
 
 def _reads(bench, path, name, load):
@@ -98,6 +100,10 @@ def _rows(s):
             if peer in samples:
                 rows.append(ratio(f"{load}: vmafs / {peer}", samples["vmafs"], samples[peer],
                                   at_least=target))
+    for load in ("seq 1M", "1M x4", "rnd 4k", "rnd 4k x4"):
+        for mode in ("", " direct_io"):
+            rows.append(ratio(f"{load}: vmafs / null with a pread{mode and ', direct_io'}",
+                              s[load]["vmafs" + mode], s[load]["pread" + mode]))
     for load in ("seq 4k", "1M x4", "O_DIRECT 1M", "O_DIRECT 4M"):
         rows.append(ratio(f"{load}: vmafs / null", s[load]["vmafs"], s[load]["null"]))
     for load in ("seq 4k", "1M x4"):

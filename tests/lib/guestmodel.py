@@ -33,7 +33,7 @@ class Model:
     def __init__(self, sizes, writers=2):
         self.sizes = list(sizes)
         self.writers = writers
-        self.regions = [(s // SECTOR // 4 * 3 - LOG_SECTORS) // writers for s in sizes]
+        self.regions = [(s // SECTOR // 4 * 3 - LOG_SECTORS) // max(writers, 1) for s in sizes]
         # step << 8 | writer << 1 | zeros; 0 is a sector that was never written.
         self.state = [array("Q", bytes(8 * (LOG_SECTORS + r * writers))) for r in self.regions]
         self.done = [[0] * writers for _ in sizes]

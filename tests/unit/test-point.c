@@ -212,7 +212,7 @@ deliver (VmaPoint *point, GRand *random, guint disk, guint64 offset, guint64 siz
   gboolean zero = g_rand_boolean (random) && is_zero (truth[disk] + offset, size);
 
   vma_point_write (point, disk, g_rand_boolean (random), offset,
-                   zero ? NULL : truth[disk] + offset, size);
+                   zero ? NULL : truth[disk] + offset, size, NULL, NULL);
 }
 
 typedef struct {
@@ -258,7 +258,7 @@ play (void *data)
 
     if (vma_point_covers (player->point, disk, first * 512, n * 512))
       vma_point_write (player->point, disk, g_rand_boolean (random), first * 512,
-                       g_rand_boolean (random) ? garbage : NULL, n * 512);
+                       g_rand_boolean (random) ? garbage : NULL, n * 512, NULL, NULL);
     else
       deliver (player->point, random, disk, first * 512, n * 512);
     read_one (player->point, disk, first * 512 / VMA_CLUSTER_SIZE);
@@ -347,20 +347,60 @@ test_pieces (void)
   g_autoptr (VmaPoint) point = new_point (&sink->base, &failures);
   guint8 *mixed = g_memdup2 (truth[0], VMA_CLUSTER_SIZE);
 
-  vma_point_write (point, 0, TRUE, 1024, truth[0] + 1024, 4096);
+  vma_point_write (point, 0, TRUE, 1024, truth[0] + 1024, 4096, NULL, NULL);
   for (guint i = 0; i < 40; i++)
-    vma_point_write (point, 0, FALSE, 1024, mixed + 1024, 4096); /* adds nothing */
+    vma_point_write (point, 0, FALSE, 1024, mixed + 1024, 4096, NULL, NULL); /* adds nothing */
   memset (mixed + 1024, 0xee, 4096);
-  vma_point_write (point, 0, FALSE, 512, mixed + 512, 8192);
+  vma_point_write (point, 0, FALSE, 512, mixed + 512, 8192, NULL, NULL);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
   read_one (point, 0, 0);
-  vma_point_write (point, 0, TRUE, 8192, truth[0] + 8192, 7); /* the kernel may cut anywhere */
-  vma_point_write (point, 0, TRUE, 8199, truth[0] + 8199, VMA_CLUSTER_SIZE - 8199);
+  vma_point_write (point, 0, TRUE, 8192, truth[0] + 8192, 7, NULL, NULL); /* the kernel may cut anywhere */
+  vma_point_write (point, 0, TRUE, 8199, truth[0] + 8199, VMA_CLUSTER_SIZE - 8199, NULL, NULL);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 0);
-  vma_point_write (point, 0, FALSE, 0, truth[0], 512);
+  vma_point_write (point, 0, FALSE, 0, truth[0], 512, NULL, NULL);
   g_assert_cmpint (vma_point_read (point, 0, 0, mixed, NULL), ==, 1);
   g_assert_cmpmem (mixed, VMA_CLUSTER_SIZE, truth[0], VMA_CLUSTER_SIZE);
   g_free (mixed);
+  g_clear_pointer (&point, vma_point_free);
+  memory_end (sink);
+}
+
+typedef struct {
+  VmaPoint *point;
+  MemorySink *sink;
+  guint n;
+} Taken;
+
+/* The guest writes again as soon as it is answered: that must not count any more, stored or not. */
+static void
+on_taken (gpointer data)
+{
+  Taken *taken = data;
+  g_autofree guint8 *later = g_malloc0 (2 * VMA_CLUSTER_SIZE);
+
+  taken->n++;
+  g_assert_cmpuint (atomic_load (&taken->sink->written), ==, 0);
+  g_assert_false (vma_point_covers (taken->point, 0, 512, VMA_CLUSTER_SIZE));
+  memset (later, 0xee, 2 * VMA_CLUSTER_SIZE);
+  vma_point_write (taken->point, 0, FALSE, 0, later, 2 * VMA_CLUSTER_SIZE, NULL, NULL);
+}
+
+/* Who writes is told when all is taken, pieces too, and before anything is stored. */
+static void
+test_taken (void)
+{
+  MemorySink *sink = memory_new ();
+  Failures failures = { 0 };
+  g_autoptr (VmaPoint) point = new_point (&sink->base, &failures);
+  Taken taken = { point, sink, 0 };
+
+  vma_point_write (point, 0, TRUE, 0, truth[0], 512, NULL, NULL);
+  vma_point_write (point, 0, TRUE, 512, truth[0] + 512, 2 * VMA_CLUSTER_SIZE - 512, on_taken,
+                   &taken);
+  g_assert_cmpuint (taken.n, ==, 1);
+  read_one (point, 0, 0);
+  read_one (point, 0, 1);
+  g_assert_cmpint (atomic_load (&failures.n), ==, 0);
   g_clear_pointer (&point, vma_point_free);
   memory_end (sink);
 }
@@ -489,18 +529,18 @@ test_scratch_full (void)
   below->base.ops = &blind_ops;
   VmaTargetSink *sink = vma_scratch_sink_new (&options, &below->base, &error);
   VmaPoint *point = new_point (sink, &failures);
-  vma_point_write (point, 0, TRUE, 0, truth[0], VMA_CLUSTER_SIZE);
+  vma_point_write (point, 0, TRUE, 0, truth[0], VMA_CLUSTER_SIZE, NULL, NULL);
   vma_point_write (point, 0, TRUE, 2 * VMA_CLUSTER_SIZE, truth[0] + 2 * VMA_CLUSTER_SIZE,
-                   VMA_CLUSTER_SIZE);
+                   VMA_CLUSTER_SIZE, NULL, NULL);
   g_assert_false (vma_point_has_failed (point, NULL));
   vma_point_write (point, 0, TRUE, 3 * VMA_CLUSTER_SIZE, truth[0] + 3 * VMA_CLUSTER_SIZE,
-                   VMA_CLUSTER_SIZE);
+                   VMA_CLUSTER_SIZE, NULL, NULL);
   g_assert_cmpint (atomic_load (&failures.n), ==, 1);
   g_assert_nonnull (strstr (failures.message, "scratch file is full"));
   /* What was collected is there, what comes now is dropped. */
   read_one (point, 0, 0);
   read_one (point, 0, 2);
-  vma_point_write (point, 0, TRUE, 5 * VMA_CLUSTER_SIZE, NULL, VMA_CLUSTER_SIZE);
+  vma_point_write (point, 0, TRUE, 5 * VMA_CLUSTER_SIZE, NULL, VMA_CLUSTER_SIZE, NULL, NULL);
   g_assert_false (vma_point_covers (point, 0, 5 * VMA_CLUSTER_SIZE, 1));
   vma_point_free (point);
   g_assert_true (sink->ops->free (sink));
@@ -540,7 +580,7 @@ test_scratch_below_fails (void)
   below->fail_after = 0;
   VmaTargetSink *sink = vma_scratch_sink_new (&options, &below->base, &error);
   VmaPoint *point = new_point (sink, &failures);
-  vma_point_write (point, 0, TRUE, 0, truth[0], VMA_CLUSTER_SIZE);
+  vma_point_write (point, 0, TRUE, 0, truth[0], VMA_CLUSTER_SIZE, NULL, NULL);
   g_assert_false (sink->ops->finish (sink, NULL, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_IO);
   for (guint i = 0; i < 500 && atomic_load (&failures.n) == 0; i++)
@@ -563,12 +603,12 @@ test_failure (void)
   guint8 *buffer = g_malloc (VMA_CLUSTER_SIZE);
 
   sink->fail_after = 2;
-  vma_point_write (point, 0, FALSE, 0, truth[0], VMA_CLUSTER_SIZE);
+  vma_point_write (point, 0, FALSE, 0, truth[0], VMA_CLUSTER_SIZE, NULL, NULL);
   vma_point_write (point, 0, FALSE, 3 * VMA_CLUSTER_SIZE, truth[0] + 3 * VMA_CLUSTER_SIZE,
-                   VMA_CLUSTER_SIZE);
+                   VMA_CLUSTER_SIZE, NULL, NULL);
   for (guint i = 0; i < 3; i++)
     vma_point_write (point, 1, TRUE, i * VMA_CLUSTER_SIZE, truth[1] + i * VMA_CLUSTER_SIZE,
-                     VMA_CLUSTER_SIZE);
+                     VMA_CLUSTER_SIZE, NULL, NULL);
   g_assert_cmpint (atomic_load (&failures.n), ==, 1);
   g_assert_true (vma_point_has_failed (point, &error));
   g_assert_cmpstr (error->message, ==, "the medium is full");
@@ -603,7 +643,7 @@ test_bad_requests (void)
     Failures failures = { 0 };
     g_autoptr (VmaPoint) point = new_point (&sink->base, &failures);
 
-    vma_point_write (point, 1, TRUE, bad[i].offset, NULL, bad[i].size);
+    vma_point_write (point, 1, TRUE, bad[i].offset, NULL, bad[i].size, NULL, NULL);
     g_assert_cmpint (atomic_load (&failures.n), ==, 1);
     g_assert_nonnull (strstr (failures.message, bad[i].message));
     g_assert_nonnull (strstr (failures.message, "'drive-scsi1'"));
@@ -654,12 +694,12 @@ test_seek (void)
   /* Nothing is known: all may be data. */
   g_assert_cmpuint (vma_point_seek (point, 1, 100, TRUE), ==, 100);
   g_assert_cmpuint (vma_point_seek (point, 1, 100, FALSE), ==, sizes[1]);
-  vma_point_write (point, 1, FALSE, c, NULL, 2 * c);
+  vma_point_write (point, 1, FALSE, c, NULL, 2 * c, NULL, NULL);
   g_assert_cmpuint (vma_point_seek (point, 1, 100, TRUE), ==, 100);
   g_assert_cmpuint (vma_point_seek (point, 1, 100, FALSE), ==, c);
   g_assert_cmpuint (vma_point_seek (point, 1, c + 5, TRUE), ==, 3 * c);
   g_assert_cmpuint (vma_point_seek (point, 1, c + 5, FALSE), ==, c + 5);
-  vma_point_write (point, 1, FALSE, 0, NULL, sizes[1]);
+  vma_point_write (point, 1, FALSE, 0, NULL, sizes[1], NULL, NULL);
   g_assert_cmpuint (vma_point_seek (point, 1, 0, TRUE), ==, sizes[1]);
   g_assert_cmpuint (vma_point_seek (point, 1, sizes[1] + 7, FALSE), ==, sizes[1]);
   g_clear_pointer (&point, vma_point_free);
@@ -677,6 +717,7 @@ main (int argc, char **argv)
   make_truth ();
   g_test_add_func ("/point/memory", test_memory);
   g_test_add_func ("/point/pieces", test_pieces);
+  g_test_add_func ("/point/taken", test_taken);
   g_test_add_func ("/point/archive", test_archive);
   g_test_add_func ("/point/archive-scratch", test_archive_scratch);
   g_test_add_func ("/point/archive-scratch-compressed", test_archive_scratch_compressed);

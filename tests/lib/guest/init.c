@@ -16,7 +16,8 @@
  *   pause                 writers stop after their step; the reply is that of status
  *   status                steps done, errors seen, longest write in us since the last status
  *   verify                reads all disks and compares them with what this guest knows it wrote
- *   latency DISK COUNT    random 4 KiB writes to the last quarter of a disk, timed (ns)
+ *   latency DISK COUNT    random 4 KiB writes, timed (ns): to all of a disk, or to its last quarter
+ *                         where writers have the rest
  *   sh COMMAND            what busybox says, newlines as \n
  *   off, reboot
  *
@@ -409,7 +410,8 @@ latency (const char *id, unsigned d, unsigned count)
       return;
     }
   Disk *disk = &disks[d];
-  uint64_t first = disk->sectors / 4 * 3 / 8 + 1, last = disk->sectors / 8;
+  uint64_t start = n_writers > 0 ? disk->sectors / 4 * 3 : LOG_SECTORS;
+  uint64_t first = start / 8 + 1, last = disk->sectors / 8;
   uint64_t *times = calloc (count, sizeof *times), sum = 0, random = now_ns ();
   uint8_t *data = NULL;
   if (times == NULL || posix_memalign ((void **) &data, 4096, 4096) != 0)
