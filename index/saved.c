@@ -123,8 +123,9 @@ read_meta (int fd, const SavedHeader *header, GError **error)
 {
   struct stat st;
 
-  /* LZ4 cannot make more than 255 bytes of one. */
+  /* LZ4 cannot make more than 255 bytes of one.  A file with holes may have any size. */
   if (fstat (fd, &st) != 0 || header->meta_stored > (guint64) st.st_size
+      || header->meta_stored > (guint64) LZ4_COMPRESSBOUND (META_MAX_SIZE)
       || header->meta_offset > (guint64) st.st_size - header->meta_stored
       || header->meta_size > META_MAX_SIZE || header->meta_size / 255 > header->meta_stored) {
     damaged (error);
