@@ -336,18 +336,23 @@ find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable, 
  * Whether the place where a header must be holds what is left of one: its magic or uuid, nothing that can be
  * read, or, where just this one header is gone by the distance to the next, a constant
  * (a sector wiped) that begins right there.  Anything else there may be the held extent's own data, moved.
+ * With an error: nothing was learned.
  */
 static gboolean
-was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *cancellable)
+was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *cancellable,
+            GError **error)
 {
   guint8 bytes[1 + VMA_EXTENT_HEADER_SIZE]; /* and the last byte before it */
   const guint8 *header = bytes + 1;
-  g_autoptr (GError) error = NULL;
+  g_autoptr (GError) local = NULL;
   gssize got = vma_source_pread (scanner->source, bytes, sizeof bytes, expected - 1, VMA_READ_INDEX,
-                                 cancellable, &error);
+                                 cancellable, &local);
 
-  if (got < 0)
-    return !is_hopeless (error);
+  if (got < 0) {
+    if (is_hopeless (local))
+      g_propagate_error (error, g_steal_pointer (&local));
+    return TRUE;
+  }
   if (got < (gssize) sizeof bytes)
     return FALSE;
   if (memcmp (header, "VMAE", 4) == 0
@@ -392,20 +397,28 @@ resync (VmaScanner *scanner, const char *reason, GCancellable *cancellable, GErr
   gboolean at_end = found >= end || end - found < VMA_EXTENT_HEADER_SIZE;
   if (at_end)
     found = end;
+  gboolean moved = FALSE;
+  if (scanner->held && !at_end) {
+    g_autoptr (GError) local = NULL;
+    moved = found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0
+            || !was_header (scanner, expected, found, cancellable, &local);
+    if (local != NULL) {
+      g_propagate_error (error, g_steal_pointer (&local));
+      return AT_FAILURE;
+    }
+  }
 
   if (!scanner->held)
     vma_index_add_damage (scanner->index, expected, found, reason);
   else if (expected > end && at_end) {
     vma_index_add_damage (scanner->index, scanner->offset, end, reason);
     vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, end);
-  } else if (!at_end
-             && (found < expected || (found - expected) % VMA_EXTENT_HEADER_SIZE != 0
-                 || !was_header (scanner, expected, found, cancellable))) {
-    g_autofree char *moved
+  } else if (moved) {
+    g_autofree char *what
         = g_strdup_printf ("extent at %" G_GUINT64_FORMAT
                            ": bytes were lost or gained inside it, or behind it",
                            scanner->offset);
-    vma_index_add_damage (scanner->index, scanner->offset, found, moved);
+    vma_index_add_damage (scanner->index, scanner->offset, found, what);
     vma_index_add_broken_extent (scanner->index, &scanner->extent, scanner->offset, 0);
   } else {
     vma_index_add_damage (scanner->index, expected, found, reason);

@@ -421,6 +421,8 @@ struct SynthSource {
   guint64 size, end;
   guint64 bad_start, bad_end;
   atomic_uint fail_after; /* 0: never */
+  int fail_code;
+  gboolean fail_on; /* and all reads from then on */
   gboolean hidden;
   atomic_bool end_seen;
   atomic_ullong reads, bytes;
@@ -468,10 +470,13 @@ synth_pread (VmaSource *base, void *buffer, gsize size, guint64 offset,
     g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
     return -1;
   }
-  if (fail > 0)
+  if (fail > (source->fail_on ? 1 : 0))
     atomic_store (&source->fail_after, fail - 1);
-  if (fail == 1
-      || (offset < source->bad_end && MIN (offset + size, source->end) > source->bad_start)) {
+  if (fail == 1) {
+    g_set_error (error, VMA_ERROR, source->fail_code, "no read at %" G_GUINT64_FORMAT, offset);
+    return -1;
+  }
+  if (offset < source->bad_end && MIN (offset + size, source->end) > source->bad_start) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "cannot read at %" G_GUINT64_FORMAT, offset);
     return -1;
   }
@@ -543,6 +548,14 @@ synth_source_set_bad (SynthSource *source, guint64 start, guint64 end)
 void
 synth_source_fail_read (SynthSource *source, guint n)
 {
+  synth_source_fail_with (source, n, VMA_ERROR_IO, FALSE);
+}
+
+void
+synth_source_fail_with (SynthSource *source, guint n, int code, gboolean on)
+{
+  source->fail_code = code;
+  source->fail_on = on;
   atomic_store (&source->fail_after, n);
 }
 

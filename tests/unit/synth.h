@@ -128,6 +128,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (SynthSource, synth_source_free)
 void synth_source_set_bad (SynthSource *source, guint64 start, guint64 end);
 /* The n-th read from now on fails, once. */
 void synth_source_fail_read (SynthSource *source, guint n);
+/* It fails with this VmaError; `on`: as do all reads after it. */
+void synth_source_fail_with (SynthSource *source, guint n, int code, gboolean on);
 /* The file is shorter than its size says. */
 void synth_source_cut_off (SynthSource *source, guint64 end);
 /* Its size is not known until its end was read. */

@@ -603,6 +603,74 @@ test_nth_read_fails (void)
   }
 }
 
+/* An archive that is damaged at a header, within an extent, at its end, or not at all. */
+static GByteArray *
+damaged_bytes (const SynthArchive *archive, guint how)
+{
+  const GByteArray *b = archive->bytes;
+  guint32 at = synth_archive_extent (archive, archive->extents->len / 2);
+  GByteArray *bytes = g_byte_array_new ();
+
+  g_byte_array_append (bytes, b->data, b->len);
+  if (how == 1)
+    bytes->data[at + 30] ^= 1;
+  if (how == 2)
+    memset (bytes->data + at, 0xee, 512);
+  if (how == 3)
+    g_byte_array_remove_range (bytes, at - 100, 100);
+  if (how == 4)
+    g_byte_array_set_size (bytes, b->len - 700);
+  return bytes;
+}
+
+/*
+ * A server that goes away, at once or for good, tells nothing of the archive: a scan with salvage fails then,
+ * or finds just what it finds otherwise.
+ */
+static void
+test_connection_lost (void)
+{
+  g_autoptr (SynthArchive) archive = plain_archive (6, 3, 60);
+
+  for (guint how = 0; how < 5; how++) {
+    g_autoptr (GByteArray) bytes = damaged_bytes (archive, how);
+    g_auto (Result) whole = scan_bytes (archive, bytes->data, bytes->len, TRUE);
+    guint64 reads = 1;
+
+    g_assert_no_error (whole.error);
+    for (guint64 n = 1; n <= reads + 1; n++)
+      for (guint on = 0; on < 2; on++) {
+        g_autoptr (SynthSource) source = synth_source_new (bytes->data, bytes->len);
+        synth_source_fail_with (source, (guint) n, VMA_ERROR_CONNECTION, on);
+        g_auto (Result) result = scan_source (archive, source, bytes->data, bytes->len, TRUE);
+        if (result.error != NULL)
+          g_assert_error (result.error, VMA_ERROR, VMA_ERROR_CONNECTION);
+        else
+          g_assert_cmpuint (result.lost, ==, whole.lost);
+        reads = MAX (reads, synth_source_reads (source));
+      }
+  }
+}
+
+/* Where the size is not known, there is no way around a place that cannot be read. */
+static void
+test_bad_unknown_size (void)
+{
+  g_autoptr (SynthArchive) archive = plain_archive (6, 3, 60);
+  const GByteArray *b = archive->bytes;
+  guint32 at = synth_archive_extent (archive, 3);
+
+  for (guint salvage = 0; salvage < 2; salvage++) {
+    g_autoptr (SynthSource) source = synth_source_new (b->data, b->len);
+    synth_source_hide_size (source);
+    synth_source_set_bad (source, at, b->len);
+    g_auto (Result) result = scan_source (archive, source, b->data, b->len, salvage);
+    g_assert_true (result.ok == (salvage == 1));
+    if (salvage)
+      g_assert_cmpuint (result.lost, >, 0);
+  }
+}
+
 /* A bad place in an extent's data is no business of the scan; one in a header costs that extent. */
 static void
 test_bad_sectors (void)
@@ -700,6 +768,50 @@ check_gate (gboolean cancel, gboolean salvage)
     g_clear_error (&running.error);
   } else
     g_assert_cmpuint (synth_check_index (archive, index, b->data, b->len), ==, 0);
+}
+
+typedef struct {
+  const GByteArray *bytes;
+  GCancellable *cancellable;
+  guint reads, cancel_at;
+} Cancelling;
+
+static void
+fill_and_cancel (gpointer data, guint8 *buffer, gsize size, guint64 offset)
+{
+  Cancelling *c = data;
+
+  memcpy (buffer, c->bytes->data + offset, size);
+  if (++c->reads == c->cancel_at)
+    g_cancellable_cancel (c->cancellable);
+}
+
+/* Whatever the scan is at, searching too. */
+static void
+test_cancel_anywhere (void)
+{
+  g_autoptr (SynthArchive) archive = plain_archive (6, 3, 60);
+
+  for (guint how = 0; how < 5; how++) {
+    g_autoptr (GByteArray) bytes = damaged_bytes (archive, how);
+    gboolean ok = FALSE;
+
+    for (guint n = 1; !ok; n++) {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      Cancelling c = { .bytes = bytes, .cancellable = cancellable, .cancel_at = n };
+      g_autoptr (SynthSource) source = synth_source_new_virtual (bytes->len, fill_and_cancel, &c);
+      g_autoptr (VmaHeader) header = header_of (bytes->data, bytes->len);
+      g_autoptr (VmaIndex) index = vma_index_new (header, NULL);
+      g_autoptr (VmaScanner) scanner
+          = vma_scanner_new (synth_source_base (source), header, index, TRUE);
+      g_autoptr (GError) error = NULL;
+
+      ok = vma_scanner_run (scanner, cancellable, &error);
+      if (!ok)
+        g_assert_error (error, VMA_ERROR, VMA_ERROR_CANCELLED);
+      g_assert_cmpuint (n, <, 10000);
+    }
+  }
 }
 
 static void
@@ -814,8 +926,11 @@ main (int argc, char **argv)
   g_test_add_func ("/scan/headers-broken", test_headers_broken);
   g_test_add_func ("/scan/mangled", test_mangled);
   g_test_add_func ("/scan/nth-read-fails", test_nth_read_fails);
+  g_test_add_func ("/scan/connection-lost", test_connection_lost);
+  g_test_add_func ("/scan/bad-unknown-size", test_bad_unknown_size);
   g_test_add_func ("/scan/bad-sectors", test_bad_sectors);
   g_test_add_func ("/scan/cancel", test_cancel);
+  g_test_add_func ("/scan/cancel-anywhere", test_cancel_anywhere);
   g_test_add_func ("/scan/wake", test_wake);
   g_test_add_func ("/scan/linear", test_linear);
   return g_test_run ();
