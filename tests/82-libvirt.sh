@@ -5,7 +5,7 @@
 # that ends under the client.
 
 . "$(dirname "$0")/lib/functions.sh"
-requires libvirtd virsh qemu-system-x86_64 qemu-img unshare
+requires jq libvirtd virsh qemu-system-x86_64 qemu-img unshare
 requires_root
 
 # A libvirt of our own: what it uses of the system is hidden under empty file systems.
@@ -13,7 +13,7 @@ if [ "${1:-}" != private ]; then
     [ -n "${own_tmp:-}" ] || own_tmp=no
     mkdir -p /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt
     status=0
-    own_tmp=no unshare -m --propagation private "$0" private || status=$?
+    own_tmp=no unshare -m --propagation private "$tests/$(basename "$0")" private || status=$?
     exit "$status"
 fi
 drop_foreign_mounts
@@ -41,7 +41,7 @@ cat >libvirtd.conf <<'END'
 auth_unix_rw = "none"
 log_outputs = "3:stderr"
 END
-libvirtd -f libvirtd.conf 2>libvirtd.log &
+libvirtd -f libvirtd.conf --pid-file "$PWD/libvirtd.pid" 2>libvirtd.log &
 libvirtd=$!
 end_libvirt()
 {
@@ -134,6 +134,25 @@ qemu-io -r -f raw -c 'read -P 1 0 1M' -c 'read -P 3 1M 2M' -c 'read -P 1 3M 17M'
     -c 'read -P 0 150M 1M' -c 'read -P 2 151M 2M' tuesday/disk-vda.raw >io
 ! grep -q 'verification failed' io || fail "$(cat io)"
 
+echo "--- a bitmap with a granularity of its own"
+cd "$TEST_TMP"
+block 2
+virsh qemu-monitor-command vm '{"execute": "query-named-block-nodes"}' >nodes
+grep -qE '"name":"fine-1"[^}]*"granularity":4096|"granularity":4096[^}]*"name":"fine-1"' nodes || fail "$(cat nodes)"
+guest_io 0 "write -P 5 50M 4k"
+guest_io 0 "write -P 6 70M 64k"
+block 3
+virsh qemu-monitor-command vm '{"execute": "query-named-block-nodes"}' >nodes
+! grep -q '"name":"fine-1"' nodes || fail "fine-1 is still there"
+grep -q '"name":"fine-2"' nodes || fail "no fine-2"
+cd /var/lib/libvirt/backup
+vmatool extract fine-1.vma fine-1
+cmp fine-1/disk-vda.raw tuesday/disk-vda.raw || fail "the full backup differs"
+vmatool extract fine-2.vma fine-2
+qemu-io -r -f raw -c 'read -P 1 0 1M' -c 'read -P 3 1M 2M' -c 'read -P 5 50M 4k' -c 'read -P 0 51M 19M' \
+    -c 'read -P 6 70M 64k' -c 'read -P 2 151M 2M' fine-2/disk-vda.raw >io
+! grep -q 'verification failed' io || fail "$(cat io)"
+
 echo "--- the guest writes while it is read"
 virsh -q backup-begin vm full.xml
 vmatool create during.vma --speed 20M 'vda=nbd+unix:///vda?socket=vm.sock' &
@@ -143,7 +162,7 @@ sleep 0.3
 wait "$child" || fail "create has failed"
 virsh -q domjobabort vm
 vmatool extract during.vma during
-cmp during/disk-vda.raw tuesday/disk-vda.raw || fail "not the point in time"
+cmp during/disk-vda.raw fine-2/disk-vda.raw || fail "not the point in time"
 
 echo "--- the job ends under the client"
 virsh -q backup-begin vm full.xml
@@ -157,5 +176,19 @@ same_text 1 "$status"
 grep -qE "^vmatool: disk 'vda' .*: cannot (read|find out)" error || fail "$(cat error)"
 same_text 1 "$(wc -l <error)"
 [ ! -e failed.vma ] || fail "failed.vma is there"
+
+echo "--- no room for what the guest overwrites: the guest's write fails, not the backup"
+mkdir small
+mount -t tmpfs -o size=4M none small
+sed 's|/var/lib/libvirt/backup/vda.scratch|/var/lib/libvirt/backup/small/scratch|' full.xml >small.xml
+virsh -q backup-begin vm small.xml
+virsh qemu-monitor-command vm --hmp \
+    'qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend "write -P 8 100M 50M"' >io 2>&1 || true
+tail -n 5 /var/log/libvirt/qemu/vm.log | grep -q 'write failed: No space left' || fail "the page is wrong"
+vmatool create small.vma 'vda=nbd+unix:///vda?socket=vm.sock'
+virsh -q domjobabort vm
+vmatool extract small.vma small-disks
+cmp small-disks/disk-vda.raw during/disk-vda.raw && fail "the guest's write was not seen at all"
+umount small
 cd "$TEST_TMP"
-block 2
+block 4
