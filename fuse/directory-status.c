@@ -60,6 +60,7 @@ vma_directory_status (VmaDirectory *directory)
   vma_json_string (json, "version", VMAFS_VERSION);
   vma_json_number (json, "pid", (guint64) getpid ());
   vma_json_bool (json, "salvage", directory->options->salvage);
+  vma_json_sandbox (json, &directory->options->confined);
   vma_json_bool (json, "readable", !directory->unreadable);
   vma_json_number (json, "open", directory->slots);
   vma_json_number (json, "max-open", directory->options->max_open);

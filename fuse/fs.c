@@ -646,6 +646,7 @@ fs_init (void *data, struct fuse_conn_info *conn)
     vma_overlay_keep (mount->mounted->overlay);
     vma_overlay_start_flusher (mount->mounted->overlay, FLUSH_SECONDS);
   }
+  vma_keeper_ready (mount->keeper);
   vma_daemon_ready (mount->daemon);
 }
 

@@ -26,6 +26,27 @@ vma_json_bool (JsonBuilder *json, const char *name, gboolean value)
   json_builder_add_boolean_value (json, value);
 }
 
+void
+vma_json_sandbox (JsonBuilder *json, const VmaSandboxReport *report)
+{
+  const char *missing = vma_sandbox_missing (report);
+  g_autofree char *capabilities
+      = g_strdup_printf ("%016" G_GINT64_MODIFIER "x", report->capabilities);
+
+  json_builder_set_member_name (json, "sandbox");
+  json_builder_begin_object (json);
+  vma_json_string (json, "state", report->off ? "off" : missing != NULL ? "partial" : "on");
+  if (missing != NULL)
+    vma_json_string (json, "missing", missing);
+  if (!report->off) {
+    vma_json_number (json, "landlock", (guint64) report->landlock);
+    vma_json_bool (json, "seccomp", report->seccomp);
+    vma_json_bool (json, "no-new-privileges", report->no_new_privileges);
+    vma_json_string (json, "capabilities", capabilities);
+  }
+  json_builder_end_object (json);
+}
+
 const char *
 vma_json_index_state (VmaArchive *archive)
 {

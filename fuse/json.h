@@ -5,6 +5,7 @@
 #pragma once
 
 #include "image/archive.h"
+#include "sandbox/sandbox.h"
 
 #include <json-glib/json-glib.h>
 
@@ -12,6 +13,9 @@
 void vma_json_string (JsonBuilder *json, const char *name, const char *value);
 void vma_json_number (JsonBuilder *json, const char *name, guint64 value);
 void vma_json_bool (JsonBuilder *json, const char *name, gboolean value);
+
+/* What a sandbox has, as the member "sandbox" of the object that is open. */
+void vma_json_sandbox (JsonBuilder *json, const VmaSandboxReport *report);
 
 /* "building", "complete" or "failed". */
 const char *vma_json_index_state (VmaArchive *archive);

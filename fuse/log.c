@@ -53,8 +53,13 @@ vma_log_init (void)
 }
 
 void
+vma_log_prepare_syslog (void)
+{
+  openlog ("vmafs", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+void
 vma_log_to_syslog (void)
 {
-  openlog ("vmafs", LOG_PID, LOG_DAEMON);
   atomic_store (&use_syslog, TRUE);
 }

@@ -20,5 +20,8 @@ void vma_log_error (const GError *error);
 /* Advice to put behind the message of an error, or "". */
 const char *vma_log_advice (const GError *error);
 
+/* Connects to the system log, while that is allowed. */
+void vma_log_prepare_syslog (void);
+
 /* From now on to the system log. */
 void vma_log_to_syslog (void);

@@ -2,11 +2,13 @@
 /*
  * vmafs: mounts a VMA archive.
  */
+#include "fuse/confine.h"
 #include "fuse/log.h"
 #include "fuse/mount.h"
 #include "fuse/mountpoint.h"
 #include "fuse/parked.h"
-#include "fuse/readahead.h"
+#include "source/nbd-uri.h"
+#include "source/sidecar.h"
 #include "vma/error.h"
 
 #include <locale.h>
@@ -63,18 +65,14 @@ open_directory (const VmaMountOptions *options)
   return directory;
 }
 
-static const char *
-source_of (const VmaMount *mount)
-{
-  return mount->directory != NULL ? vma_directory_path (mount->directory) : mount->mounted->source;
-}
-
+/* `data` is the mount; NULL for a session that is only to be mounted. */
 static struct fuse_session *
-new_session (VmaMount *mount)
+new_session (const VmaMountOptions *options, void *data)
 {
-  const VmaMountOptions *options = mount->options;
   struct fuse_args args = FUSE_ARGS_INIT (0, NULL);
-  g_autofree char *fsname = g_strconcat ("fsname=", source_of (mount), NULL);
+  g_autofree char *display = vma_nbd_display (options->archive);
+  g_autofree char *source = vma_nbd_absolute (display);
+  g_autofree char *fsname = g_strconcat ("fsname=", source, NULL);
   char *defaults = NULL;
 
   fuse_opt_add_opt (&defaults, options->overlay ? "rw" : "ro");
@@ -91,7 +89,7 @@ new_session (VmaMount *mount)
     fuse_opt_add_arg (&args, "-d");
 
   struct fuse_session *session
-      = fuse_session_new (&args, &vma_fs_ops, sizeof vma_fs_ops, mount);
+      = fuse_session_new (&args, &vma_fs_ops, sizeof vma_fs_ops, data);
   fuse_opt_free_args (&args);
   free (defaults);
   return session;
@@ -113,32 +111,81 @@ serve (VmaMount *mount, struct fuse_session *session)
   return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
 }
 
+/* Gives the session its connection to the kernel: one that somebody has mounted already, or a new one. */
+static gboolean
+connect_session (VmaMount *mount, struct fuse_session *session)
+{
+  const char *mountpoint = mount->options->mountpoint;
+
+  if (g_str_has_prefix (mountpoint, VMA_MOUNTPOINT_FD))
+    return fuse_session_mount (session, mountpoint) == 0;
+  int fd = vma_keeper_mount (mount->keeper, &mount->readahead_fd);
+  if (fd < 0)
+    return FALSE;
+  g_autofree char *connection = g_strdup_printf (VMA_MOUNTPOINT_FD "%d", fd);
+  return fuse_session_mount (session, connection) == 0;
+}
+
 static int
 mount_and_serve (VmaMount *mount)
 {
   int status = EXIT_FAILURE;
-  struct fuse_session *session = new_session (mount);
+  struct fuse_session *session = new_session (mount->options, mount);
 
   if (session == NULL)
     return status;
   if (fuse_set_signal_handlers (session) == 0) {
-    if (fuse_session_mount (session, mount->options->mountpoint) == 0) {
-      if (mount->options->readahead > 0)
-        mount->readahead_fd = vma_readahead_open (mount->options->mountpoint);
+    if (connect_session (mount, session)) {
       if (mount->mounted != NULL)
         vma_archive_report_index_failure (mount->mounted->archive);
       status = serve (mount, session);
-      /* Lazily: a mount in use leaves the name space now, and ends when its last user does. */
-      fuse_session_unmount (session);
     }
     fuse_remove_signal_handlers (session);
   }
   fuse_session_destroy (session);
+  /* Lazily: a mount in use leaves the name space now, and ends when its last user does. */
+  vma_keeper_unmount (mount->keeper);
   return status;
 }
 
 static int
-run (const VmaMountOptions *options)
+open_temporary (gpointer keeper)
+{
+  return vma_keeper_open_temporary (keeper);
+}
+
+static int
+name_scratch (gpointer keeper)
+{
+  return vma_keeper_name_overlay (keeper);
+}
+
+/* All that takes more rights than will be left; then they are given up.  NULL: it was told. */
+static VmaKeeper *
+prepare (VmaMountOptions *options, char **argv)
+{
+  g_autoptr (GError) error = NULL;
+
+  if (!options->foreground)
+    vma_log_prepare_syslog ();
+  /* Who wants memory must not wait for pages that we are to write: loop devices stand on us. */
+  if (options->overlay)
+    prctl (PR_SET_IO_FLUSHER, 1, 0, 0, 0); /* as root; others have no loop devices */
+  if (options->overlay)
+    options->scratch.fd = vma_overlay_prepare (options->overlay_file);
+  g_autoptr (VmaKeeper) keeper = vma_keeper_start (options, new_session, argv, &error);
+  if (keeper == NULL || !vma_confine (options, &error)) {
+    vma_log_error (error);
+    return NULL;
+  }
+  vma_sidecar_set_temporary (open_temporary, keeper);
+  options->scratch.name = name_scratch;
+  options->scratch.data = keeper;
+  return g_steal_pointer (&keeper);
+}
+
+static int
+run (VmaMountOptions *options, char **argv)
 {
   g_autoptr (GError) error = NULL;
 
@@ -157,9 +204,9 @@ run (const VmaMountOptions *options)
     vma_log ("%s: -o overlay needs one archive, and this is a directory", options->archive);
     return EXIT_USAGE;
   }
-  /* Who wants memory must not wait for pages that we are to write: loop devices stand on us. */
-  if (options->overlay)
-    prctl (PR_SET_IO_FLUSHER, 1, 0, 0, 0); /* as root; others have no loop devices */
+  g_autoptr (VmaKeeper) keeper = prepare (options, argv);
+  if (keeper == NULL)
+    return EXIT_FAILURE;
   g_autoptr (VmaDirectory) directory = is_directory ? open_directory (options) : NULL;
   g_autoptr (VmaMounted) mounted = is_directory ? NULL : open_archive (options);
   if (directory == NULL && mounted == NULL)
@@ -169,6 +216,7 @@ run (const VmaMountOptions *options)
     .mounted = mounted,
     .directory = directory,
     .daemon = daemon,
+    .keeper = keeper,
     .options = options,
     .readahead_fd = -1,
   };
@@ -194,7 +242,7 @@ main (int argc G_GNUC_UNUSED, char **argv)
     printf ("vmafs %s\n", VMAFS_VERSION);
     status = EXIT_SUCCESS;
   } else
-    status = run (&options);
+    status = run (&options, argv);
   vma_mount_options_clear (&options);
   return status;
 }

@@ -8,6 +8,7 @@
 
 #include "fuse/daemon.h"
 #include "fuse/directory.h"
+#include "fuse/keeper.h"
 #include "fuse/mounted.h"
 #include "fuse/request.h"
 
@@ -17,6 +18,7 @@ typedef struct {
   VmaDirectory *directory;
 
   VmaDaemon *daemon;
+  VmaKeeper *keeper;
   const VmaMountOptions *options;
   int readahead_fd;     /* -1: nothing to set */
   atomic_bool answered; /* a request came: INIT is over */

@@ -155,7 +155,7 @@ vma_mounted_open (const char *path, const VmaMountOptions *options, const VmaMou
   }
   g_autoptr (VmaOverlay) overlay = NULL;
   if (options->overlay) {
-    overlay = vma_overlay_open (options->overlay_file, archive, error);
+    overlay = vma_overlay_open_prepared (options->overlay_file, &options->scratch, archive, error);
     if (overlay == NULL)
       return NULL;
   }

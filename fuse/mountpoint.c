@@ -11,7 +11,7 @@ vma_mountpoint_check (const char *path, GError **error)
 {
   struct stat st;
 
-  if (g_str_has_prefix (path, "/dev/fd/"))
+  if (g_str_has_prefix (path, VMA_MOUNTPOINT_FD))
     return TRUE;
   if (stat (path, &st) == 0) {
     if (S_ISDIR (st.st_mode))

@@ -6,8 +6,10 @@
 
 #include <glib.h>
 
+/* A FUSE connection that somebody has mounted already is such a path. */
+#define VMA_MOUNTPOINT_FD "/dev/fd/"
+
 /*
- * FALSE with an error in words for the user.  "/dev/fd/N" passes: a FUSE connection that somebody has
- * mounted already.
+ * FALSE with an error in words for the user.  "/dev/fd/N" passes.
  */
 gboolean vma_mountpoint_check (const char *path, GError **error);

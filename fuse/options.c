@@ -209,6 +209,21 @@ set_parts (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **e
   return TRUE;
 }
 
+static gboolean
+set_sandbox (VmaMountOptions *options, const char *value G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+  options->sandbox = VMA_MOUNT_SANDBOX_REQUIRED;
+  return TRUE;
+}
+
+static gboolean
+set_no_sandbox (VmaMountOptions *options, const char *value G_GNUC_UNUSED,
+                GError **error G_GNUC_UNUSED)
+{
+  options->sandbox = VMA_MOUNT_SANDBOX_OFF;
+  return TRUE;
+}
+
 static const MountOption our_options[] = {
   { "uid=", set_uid },
   { "gid=", set_gid },
@@ -229,6 +244,8 @@ static const MountOption our_options[] = {
   { "memory_limit=", set_memory_limit },
   { "idle=", set_idle },
   { "max_open=", set_max_open },
+  { "sandbox", set_sandbox },
+  { "no_sandbox", set_no_sandbox },
 };
 
 /* Options that go to libfuse and the kernel as they stand */
@@ -341,6 +358,8 @@ static const char description[]
       "  readahead=KIB        read-ahead of the mount, root only (default 4096)\n"
       "  idle=SECONDS         directory: close archives that were not used for so long (default 60)\n"
       "  max_open=N           directory: how many archives may be open at once (default 32)\n"
+      "  sandbox              refuse to mount where the daemon cannot be confined completely\n"
+      "  no_sandbox           do not confine the daemon\n"
       "  ready_fd=N           write a line to this descriptor when the mount answers\n"
       "  ro,fsname=,subtype=,auto_unmount,noatime,nosuid,...  as in mount(8), mount.fuse3(8)\n";
 
@@ -367,6 +386,7 @@ vma_mount_options_parse (VmaMountOptions *options, char **argv, GError **error)
 
   *options = (VmaMountOptions){
     .ready_fd = -1,
+    .scratch.fd = -1,
     .readahead = DEFAULT_READAHEAD_KIB,
     .idle = DEFAULT_IDLE,
     .max_open = DEFAULT_MAX_OPEN,

@@ -8,9 +8,17 @@
 #pragma once
 
 #include "image/archive.h"
+#include "overlay/overlay.h"
+#include "sandbox/sandbox.h"
 
 #include <glib.h>
 #include <sys/types.h>
+
+typedef enum {
+  VMA_MOUNT_SANDBOX_DEFAULT, /* what the kernel has of it */
+  VMA_MOUNT_SANDBOX_REQUIRED,
+  VMA_MOUNT_SANDBOX_OFF,
+} VmaMountSandbox;
 
 typedef struct {
   char *archive;
@@ -27,6 +35,9 @@ typedef struct {
   gboolean parts; /* partitions are files too */
   gboolean overlay;   /* disks can be written to */
   char *overlay_file; /* NULL: a temporary one */
+  VmaOverlayPrepared scratch; /* a file for it, made beforehand; who opens the overlay takes it */
+  VmaMountSandbox sandbox;
+  VmaSandboxReport confined; /* what came of that; not parsed, but found out by vma_confine() */
   guint64 cache_size, memory_limit; /* bytes; 0: default */
   gboolean wait; /* for the whole index, before the mount returns */
   gboolean show_version;

@@ -132,6 +132,7 @@ vma_mounted_status (VmaMounted *mounted)
   vma_json_string (json, "version", VMAFS_VERSION);
   vma_json_number (json, "pid", (guint64) getpid ());
   vma_json_bool (json, "salvage", mounted->options->salvage);
+  vma_json_sandbox (json, &mounted->options->confined);
   if (mounted->archive != NULL)
     add_archive (json, mounted);
   else

@@ -49,15 +49,16 @@ struct VmaOverlay {
   GError *failure;           /* of the first that failed */
 };
 
-/* A nameless file in $TMPDIR or /var/tmp.  -1 and an error. */
-int vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error);
+/* A nameless file in $TMPDIR or /var/tmp, or `prepared` if that is one.  -1 and an error. */
+int vma_scratch_open_temporary (int prepared, const VmaOverlayLayout *layout, GError **error);
 
 /*
  * Opens `file` and locks it, or makes it with this header.  Waits a little for one that is still
- * in use.  -1 and an error that names the file.  *created: it is a new one.
+ * in use.  -1 and an error that names the file.  *created: it is a new one.  What was prepared may
+ * become it, and is taken.
  */
-int vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
-                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
+int vma_scratch_open (const char *file, const VmaOverlayPrepared *prepared,
+                      const VmaOverlayLayout *layout, const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
                       GError **error);
 
 /* Stops the thread, if it is `running`. */

@@ -75,24 +75,34 @@ add_identity (VmaArchive *base, VmaSourceIdentity *identity, GError **error)
 }
 
 static gboolean
-open_scratch (VmaOverlay *overlay, VmaArchive *archive, GError **error)
+open_scratch (VmaOverlay *overlay, const VmaOverlayPrepared *prepared, VmaArchive *archive,
+              GError **error)
 {
   g_autofree guint8 *header = g_malloc (VMA_OVERLAY_HEADER_SIZE);
   VmaSourceIdentity identity;
 
   if (overlay->file == NULL)
-    overlay->fd = vma_scratch_open_temporary (&overlay->layout, error);
+    overlay->fd = vma_scratch_open_temporary (prepared->fd, &overlay->layout, error);
   else if (vma_source_identity (vma_archive_source (archive), &identity, error)
            && add_identity (vma_archive_base (archive), &identity, error)) {
     vma_overlay_header (&overlay->layout, vma_archive_header (archive), &identity, header);
     overlay->fd
-        = vma_scratch_open (overlay->file, &overlay->layout, header, &overlay->created, error);
-  }
+        = vma_scratch_open (overlay->file, prepared, &overlay->layout, header, &overlay->created,
+                            error);
+  } else if (prepared->fd >= 0)
+    close (prepared->fd);
   return overlay->fd >= 0;
 }
 
 VmaOverlay *
 vma_overlay_open (const char *file, VmaArchive *archive, GError **error)
+{
+  return vma_overlay_open_prepared (file, &(const VmaOverlayPrepared){ .fd = -1 }, archive, error);
+}
+
+VmaOverlay *
+vma_overlay_open_prepared (const char *file, const VmaOverlayPrepared *prepared,
+                           VmaArchive *archive, GError **error)
 {
   g_autoptr (VmaOverlay) overlay = g_new0 (VmaOverlay, 1);
 
@@ -102,7 +112,7 @@ vma_overlay_open (const char *file, VmaArchive *archive, GError **error)
   pthread_cond_init (&overlay->synced, NULL);
   vma_overlay_layout (&overlay->layout, vma_archive_header (archive));
   overlay->disks = g_new0 (VmaOverlayDisk, overlay->layout.n);
-  if (!open_scratch (overlay, archive, error))
+  if (!open_scratch (overlay, prepared, archive, error))
     return NULL;
   for (guint i = 0; i < overlay->layout.n; i++)
     if (!open_disk (overlay, archive, i, error)) {

@@ -28,6 +28,29 @@ typedef struct VmaOverlayDisk VmaOverlayDisk; /* overlay/disk.h */
  */
 VmaOverlay *vma_overlay_open (const char *file, VmaArchive *archive, GError **error);
 
+/*
+ * The same in two steps, for a program that confines itself in between and then cannot make files: the
+ * file is made beforehand, without a name, and gets that from a function of the caller's.
+ */
+typedef struct {
+  int fd;                      /* -1: none; open does it all */
+  int (*name) (gpointer data); /* links it to the overlay's name, on the medium; 0 or an errno */
+  gpointer data;
+} VmaOverlayPrepared;
+
+/* A nameless file for it.  -1: it is there already, or such a file cannot be made. */
+int vma_overlay_prepare (const char *file);
+
+/* What vma_overlay_open() does, with `fd`, which it takes. */
+VmaOverlay *vma_overlay_open_prepared (const char *file, const VmaOverlayPrepared *prepared,
+                                       VmaArchive *archive, GError **error);
+
+/* A prepared file's name: what VmaOverlayPrepared.name has to do.  0 or an errno. */
+int vma_overlay_name (int fd, const char *file);
+
+/* Where temporary ones are made. */
+const char *vma_overlay_temporary_dir (void);
+
 /* The mount stands: a file that was made for it stays.  Without this it is removed again.  Once. */
 void vma_overlay_keep (VmaOverlay *overlay);
 

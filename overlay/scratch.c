@@ -82,14 +82,31 @@ open_nameless (const char *dir)
   return fd;
 }
 
-int
-vma_scratch_open_temporary (const VmaOverlayLayout *layout, GError **error)
+const char *
+vma_overlay_temporary_dir (void)
 {
   const char *dir = g_getenv ("TMPDIR");
 
-  if (dir == NULL || *dir == '\0')
-    dir = "/var/tmp";
-  int fd = open_nameless (dir);
+  return dir != NULL && *dir != '\0' ? dir : "/var/tmp";
+}
+
+int
+vma_overlay_prepare (const char *file)
+{
+  if (file == NULL)
+    return open_nameless (vma_overlay_temporary_dir ());
+  if (access (file, F_OK) == 0)
+    return -1;
+  g_autofree char *dir = g_path_get_dirname (file);
+  return open (dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+int
+vma_scratch_open_temporary (int prepared, const VmaOverlayLayout *layout, GError **error)
+{
+  const char *dir = vma_overlay_temporary_dir ();
+  int fd = prepared >= 0 ? prepared : open_nameless (dir);
+
   if (fd < 0)
     vma_set_errno_error (error, errno, "overlay in %s: cannot make a file", dir);
   else if (!set_size (fd, layout, error)) {
@@ -151,6 +168,37 @@ sync_directory (const char *dir)
   if (fd >= 0)
     close (fd);
   return ok;
+}
+
+int
+vma_overlay_name (int fd, const char *file)
+{
+  g_autofree char *link_of = g_strdup_printf ("/proc/self/fd/%d", fd);
+  g_autofree char *dir = g_path_get_dirname (file);
+
+  if (linkat (AT_FDCWD, link_of, AT_FDCWD, file, AT_SYMLINK_FOLLOW) != 0)
+    return errno;
+  if (sync_directory (dir))
+    return 0;
+  int errnum = errno;
+  unlink (file);
+  return errnum;
+}
+
+/* Completes a file that was made beforehand. */
+static int
+finish_prepared (const VmaOverlayPrepared *prepared, const VmaOverlayLayout *layout,
+                 const guint8 *header, GError **error)
+{
+  int errnum;
+
+  if (write_new (prepared->fd, layout, header, error) && lock_file (prepared->fd, error)) {
+    if ((errnum = prepared->name (prepared->data)) == 0)
+      return prepared->fd;
+    vma_set_errno_error (error, errnum, "cannot give it its name");
+  }
+  close (prepared->fd);
+  return -1;
 }
 
 /* Makes the file under a temporary name, or none, and gives it its own when it is complete. */
@@ -221,15 +269,18 @@ check_file (int fd, const VmaOverlayLayout *layout, const guint8 *wanted, GError
 }
 
 int
-vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
-                  const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created, GError **error)
+vma_scratch_open (const char *file, const VmaOverlayPrepared *prepared,
+                  const VmaOverlayLayout *layout, const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created, GError **error)
 {
   struct stat opened, named;
+  gboolean was_used = FALSE;
   int fd = open (file, O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
   if (fd < 0 && errno == ENOENT) {
-    fd = create_file (file, layout, header, error);
+    fd = prepared->fd >= 0 ? finish_prepared (prepared, layout, header, error)
+                           : create_file (file, layout, header, error);
     *created = fd >= 0;
+    was_used = TRUE;
   } else if (fd < 0)
     vma_set_errno_error (error, errno, "cannot open it");
   else if (!lock_file (fd, error) || !check_file (fd, layout, header, error)) {
@@ -241,6 +292,8 @@ vma_scratch_open (const char *file, const VmaOverlayLayout *layout,
     close (fd);
     fd = -1;
   }
+  if (prepared->fd >= 0 && !was_used)
+    close (prepared->fd);
   if (fd < 0)
     g_prefix_error (error, "%s: ", file);
   return fd;

@@ -217,26 +217,45 @@ append_record (VmaSidecar *sidecar, guint64 in, guint64 out, GBytes *state, cons
   return TRUE;
 }
 
+static int
+open_unnamed_in (const char *directory)
+{
+  int fd = open (directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+  if (fd >= 0)
+    return fd;
+  g_autofree char *name = g_build_filename (directory, "vma-XXXXXX", NULL);
+  fd = mkostemp (name, O_CLOEXEC);
+  if (fd >= 0)
+    unlink (name);
+  return fd;
+}
+
+static int
+open_temporary (gpointer data G_GNUC_UNUSED)
+{
+  return open_unnamed_in (g_get_tmp_dir ());
+}
+
+static int (*temporary) (gpointer data) = open_temporary;
+static gpointer temporary_data;
+
+void
+vma_sidecar_set_temporary (int (*open_file) (gpointer data), gpointer data)
+{
+  temporary = open_file != NULL ? open_file : open_temporary;
+  temporary_data = data;
+}
+
 /* An unnamed file: in the directory, else where temporary files go, else in memory. */
 static int
 open_unnamed (const char *directory)
 {
-  const char *places[] = { directory, g_get_tmp_dir () };
+  int fd = directory != NULL ? open_unnamed_in (directory) : -1;
 
-  for (guint i = 0; i < G_N_ELEMENTS (places); i++) {
-    if (places[i] == NULL)
-      continue;
-    int fd = open (places[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
-      return fd;
-    g_autofree char *name = g_build_filename (places[i], "vma-XXXXXX", NULL);
-    fd = mkostemp (name, O_CLOEXEC);
-    if (fd >= 0) {
-      unlink (name);
-      return fd;
-    }
-  }
-  return memfd_create ("vma-checkpoints", MFD_CLOEXEC);
+  if (fd < 0)
+    fd = temporary (temporary_data);
+  return fd >= 0 ? fd : memfd_create ("vma-checkpoints", MFD_CLOEXEC);
 }
 
 static gboolean

@@ -56,6 +56,12 @@ typedef struct {
  */
 VmaSidecar *vma_sidecar_open (const char *directory, const VmaSidecarKey *key, GError **error);
 void vma_sidecar_free (VmaSidecar *sidecar);
+
+/*
+ * From now on unnamed files for which there is no directory come from `open_file` (a descriptor, or -1)
+ * and not from where temporary files go: a program may be confined.  Before there are threads.
+ */
+void vma_sidecar_set_temporary (int (*open_file) (gpointer data), gpointer data);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaSidecar, vma_sidecar_free)
 
 /* Whether it knows the whole file: then nothing may be appended. */

@@ -91,7 +91,8 @@ mount -N "$other" -t vmafs "$TEST_TMP/hidden/a.vma" "$dir"
 ! at "$dir" || fail "mounted in our own name space"
 nsenter -t "$other" -m cmp "$TEST_TMP/disk.raw" "$dir/disk-drive-t71.raw"
 umount -N "$other" "$dir"
-umount hidden
+# With -N nobody waits for the end of vmafs.
+wait_until 10 umount -q hidden 2>umount.log || fail "the archive stays in use: $(cat umount.log)"
 check_nothing_left drive-t71 "in another name space"
 
 # What is wrong, and which status says so.
