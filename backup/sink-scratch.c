@@ -9,6 +9,7 @@
 #include "backup/sink.h"
 
 #include "backup/slots.h"
+#include "base/io.h"
 #include "index/lock.h"
 #include "vma/error.h"
 #include "vma/header.h"
@@ -108,14 +109,7 @@ take_slot (ScratchSink *sink, GError **error)
 static gboolean
 write_slot (ScratchSink *sink, guint32 slot, const guint8 *data, gsize size)
 {
-  for (gsize done = 0; done < size;) {
-    gssize n = pwrite (sink->fd, data + done, size - done, slot_offset (slot) + (off_t) done);
-    if (n > 0)
-      done += (gsize) n;
-    else if (n == 0 || errno != EINTR)
-      return FALSE;
-  }
-  return TRUE;
+  return vma_io_pwrite_all (sink->fd, data, size, (guint64) slot_offset (slot));
 }
 
 /* Puts one cluster into the file; `pass_on`: the thread brings it below. */
@@ -188,17 +182,13 @@ scratch_write (VmaTargetSink *base, const VmaTargetClusters *clusters, GError **
 static gboolean
 read_slot (ScratchSink *sink, guint32 slot, guint8 *buffer, gsize size, GError **error)
 {
-  for (gsize done = 0; done < size;) {
-    gssize n = pread (sink->fd, buffer + done, size - done, slot_offset (slot) + (off_t) done);
-    if (n > 0)
-      done += (gsize) n;
-    else if (n == 0 || errno != EINTR) {
-      vma_set_errno_error (error, n == 0 ? EIO : errno, "%s: cannot read the scratch file",
-                           sink->path);
-      return FALSE;
-    }
-  }
-  return TRUE;
+  int errnum;
+
+  if (vma_io_pread (sink->fd, buffer, size, (guint64) slot_offset (slot), &errnum) == size)
+    return TRUE;
+  vma_set_errno_error (error, errnum != 0 ? errnum : EIO, "%s: cannot read the scratch file",
+                       sink->path);
+  return FALSE;
 }
 
 static guint32

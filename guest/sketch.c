@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "guest/sketch.h"
 
+#include "base/io.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -48,20 +49,6 @@ is_zero (const guint8 *bytes, gsize n)
   return n == 0 || (bytes[0] == 0 && memcmp (bytes, bytes + 1, n - 1) == 0);
 }
 
-static gboolean
-write_all (int fd, const guint8 *bytes, gsize size, guint64 offset)
-{
-  for (gsize done = 0; done < size;) {
-    gssize n = pwrite (fd, bytes + done, size - done, (off_t) (offset + done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0)
-      return FALSE;
-    done += (gsize) n;
-  }
-  return TRUE;
-}
-
 /* One piece, which does not cross a multiple of PIECE on the disk: what is lost costs its neighbours nothing. */
 static gboolean
 copy (VmaSketch *sketch, guint8 *buffer, guint64 offset, gsize size, GCancellable *cancellable,
@@ -71,7 +58,7 @@ copy (VmaSketch *sketch, guint8 *buffer, guint64 offset, gsize size, GCancellabl
   gssize n = vma_image_pread (sketch->image, buffer, size, sketch->offset + offset, cancellable,
                               &local);
 
-  if (n >= 0 && !is_zero (buffer, (gsize) n) && !write_all (sketch->fd, buffer, (gsize) n, offset)) {
+  if (n >= 0 && !is_zero (buffer, (gsize) n) && !vma_io_pwrite_all (sketch->fd, buffer, (gsize) n, offset)) {
     vma_set_errno_error (&local, errno, "cannot write an anonymous file");
     vma_archive_prefix_error (vma_image_archive (sketch->image), &local);
   }

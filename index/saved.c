@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/saved.h"
 
+#include "base/io.h"
 #include "index/saved-format.h"
 #include "vma/error.h"
 
@@ -54,36 +55,6 @@ vma_saved_index_path (const char *dir, const VmaIndexKey *key)
                           (guint64) XXH3_64bits (content, sizeof content));
 }
 
-static gboolean
-pread_full (int fd, void *buffer, gsize size, guint64 offset)
-{
-  gsize done = 0;
-
-  while (done < size) {
-    gssize n = pread (fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n == 0 || (n < 0 && errno != EINTR))
-      return FALSE;
-    if (n > 0)
-      done += (gsize) n;
-  }
-  return TRUE;
-}
-
-static gboolean
-pwrite_full (int fd, const void *buffer, gsize size, guint64 offset)
-{
-  gsize done = 0;
-
-  while (done < size) {
-    gssize n = pwrite (fd, (const guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n < 0 && errno != EINTR)
-      return FALSE;
-    if (n > 0)
-      done += (gsize) n;
-  }
-  return TRUE;
-}
-
 /* --- loading ----------------------------------------------------------------------------------- */
 
 static void
@@ -113,7 +84,7 @@ read_header (int fd, SavedHeader *header, GError **error)
 {
   guint8 bytes[SAVED_HEADER_SIZE];
 
-  if (!pread_full (fd, bytes, sizeof bytes, 0) || !saved_header_read (header, bytes))
+  if (!vma_io_pread_all (fd, bytes, sizeof bytes, 0) || !saved_header_read (header, bytes))
     return damaged (error);
   return TRUE;
 }
@@ -134,7 +105,7 @@ read_meta (int fd, const SavedHeader *header, GError **error)
   g_autofree guint8 *stored = g_malloc (header->meta_stored);
   g_autofree guint8 *raw = g_malloc (header->meta_size);
   SavedMeta *meta = NULL;
-  if (pread_full (fd, stored, header->meta_stored, header->meta_offset)
+  if (vma_io_pread_all (fd, stored, header->meta_stored, header->meta_offset)
       && XXH3_64bits (stored, header->meta_stored) == header->meta_hash
       && LZ4_decompress_safe ((const char *) stored, (char *) raw, (int) header->meta_stored,
                               (int) header->meta_size)
@@ -158,7 +129,7 @@ read_page (int fd, const SavedPage *page, VmaEntry *entries)
   if (page->size > SAVED_PAGE_MAX)
     return FALSE;
   g_autofree guint8 *stored = g_malloc (page->size);
-  return pread_full (fd, stored, page->size, page->offset)
+  return vma_io_pread_all (fd, stored, page->size, page->offset)
          && XXH3_64bits (stored, page->size) == page->hash
          && saved_page_unpack (stored, page->size, entries);
 }
@@ -337,7 +308,7 @@ typedef struct {
 static gboolean
 append (Writer *writer, const void *bytes, gsize size, GError **error)
 {
-  if (!pwrite_full (writer->fd, bytes, size, writer->position)) {
+  if (!vma_io_pwrite_all (writer->fd, bytes, size, writer->position)) {
     vma_set_errno_error (error, errno, "cannot write the saved index");
     return FALSE;
   }

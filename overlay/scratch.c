@@ -2,6 +2,7 @@
 /* The scratch file: made, opened, locked. */
 #include "overlay/overlay-impl.h"
 
+#include "base/io.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -33,20 +34,15 @@ vma_scratch_set_error (GError **error, int errnum, const char *what)
 gboolean
 vma_scratch_read (int fd, void *buffer, gsize size, guint64 offset, GError **error)
 {
-  for (gsize done = 0; done < size;) {
-    gssize n = pread (fd, (guint8 *)buffer + done, size - done, (off_t)(offset + done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0) {
-      if (n < 0)
-        vma_scratch_set_error (error, errno, "cannot read the scratch file");
-      else
-        g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "overlay: the scratch file was cut off");
-      return FALSE;
-    }
-    done += (gsize)n;
-  }
-  return TRUE;
+  int errnum;
+
+  if (vma_io_pread (fd, buffer, size, offset, &errnum) == size)
+    return TRUE;
+  if (errnum != 0)
+    vma_scratch_set_error (error, errnum, "cannot read the scratch file");
+  else
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "overlay: the scratch file was cut off");
+  return FALSE;
 }
 
 /* Gives a new file its size, and its maps their space. */

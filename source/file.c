@@ -9,6 +9,7 @@
 #include "source/identity.h"
 #include "source/source-impl.h"
 
+#include "base/io.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -102,7 +103,7 @@ file_pread (VmaSource *base, void *buffer, gsize size, guint64 offset, VmaReadHi
 {
   FileSource *source = (FileSource *) base;
   int fd = hint == VMA_READ_INDEX && source->index_fd >= 0 ? source->index_fd : source->fd;
-  gsize done = 0;
+  int errnum;
 
   if (!wait_for_growth (source, offset + size, cancellable, error))
     return -1;
@@ -110,21 +111,15 @@ file_pread (VmaSource *base, void *buffer, gsize size, guint64 offset, VmaReadHi
   if (offset >= file_size)
     return 0;
   size = (gsize) MIN (size, file_size - offset);
-  while (done < size) {
-    gssize n = pread (fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n > 0) {
-      done += (gsize) n;
-    } else if (n == 0) {
-      g_set_error (error, VMA_ERROR, VMA_ERROR_IO,
-                   "the file was cut off at %" G_GUINT64_FORMAT " while it was in use",
-                   offset + done);
-      return -1;
-    } else if (errno != EINTR) {
-      vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT, offset + done);
-      return -1;
-    }
-  }
-  return (gssize) done;
+  gsize done = vma_io_pread (fd, buffer, size, offset, &errnum);
+  if (done == size)
+    return (gssize) done;
+  if (errnum != 0)
+    vma_set_errno_error (error, errnum, "cannot read at %" G_GUINT64_FORMAT, offset + done);
+  else
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO,
+                 "the file was cut off at %" G_GUINT64_FORMAT " while it was in use", offset + done);
+  return -1;
 }
 
 static guint64

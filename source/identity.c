@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/identity.h"
 
+#include "base/io.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -12,16 +13,14 @@ static gboolean
 hash_at (int fd, guint64 offset, guint8 digest[16], GError **error)
 {
   g_autofree guint8 *buffer = g_malloc (VMA_IDENTITY_HASHED);
-  gssize n;
+  int errnum;
+  gsize n = vma_io_pread (fd, buffer, VMA_IDENTITY_HASHED, offset, &errnum);
 
-  do
-    n = pread (fd, buffer, VMA_IDENTITY_HASHED, (off_t) offset);
-  while (n < 0 && errno == EINTR);
-  if (n < 0) {
-    vma_set_errno_error (error, errno, "cannot read at %" G_GUINT64_FORMAT, offset);
+  if (errnum != 0) {
+    vma_set_errno_error (error, errnum, "cannot read at %" G_GUINT64_FORMAT, offset);
     return FALSE;
   }
-  XXH128_canonicalFromHash ((XXH128_canonical_t *) digest, XXH3_128bits (buffer, (gsize) n));
+  XXH128_canonicalFromHash ((XXH128_canonical_t *) digest, XXH3_128bits (buffer, n));
   return TRUE;
 }
 

@@ -13,6 +13,7 @@
  */
 #include "source/sidecar.h"
 
+#include "base/io.h"
 #include "vma/bytes.h"
 #include "vma/error.h"
 
@@ -76,29 +77,11 @@ vma_sidecar_chunk_free (VmaSidecarChunk *chunk)
 }
 
 static gboolean
-read_at (int fd, void *buffer, gsize size, guint64 offset)
-{
-  for (gsize done = 0; done < size;) {
-    gssize n = pread (fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n == 0 || (n < 0 && errno != EINTR))
-      return FALSE;
-    if (n > 0)
-      done += (gsize) n;
-  }
-  return TRUE;
-}
-
-static gboolean
 write_at (int fd, const void *buffer, gsize size, guint64 offset, GError **error)
 {
-  for (gsize done = 0; done < size;) {
-    gssize n = pwrite (fd, (const guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n < 0 && errno != EINTR) {
-      vma_set_errno_error (error, errno, "cannot save checkpoints");
-      return FALSE;
-    }
-    if (n > 0)
-      done += (gsize) n;
+  if (!vma_io_pwrite_all (fd, buffer, size, offset)) {
+    vma_set_errno_error (error, errno, "cannot save checkpoints");
+    return FALSE;
   }
   return TRUE;
 }
@@ -162,12 +145,12 @@ read_record (const VmaSidecar *sidecar, const Entry *entry)
   Entry found;
   gsize size;
 
-  if (!read_at (sidecar->fd, fixed, sizeof fixed, entry->at)
+  if (!vma_io_pread_all (sidecar->fd, fixed, sizeof fixed, entry->at)
       || !parse_fixed (sidecar, fixed, &found, &size) || found.in != entry->in
       || found.out != entry->out)
     return NULL;
   g_autofree guint8 *record = g_try_malloc (size);
-  if (record == NULL || !read_at (sidecar->fd, record, size, entry->at))
+  if (record == NULL || !vma_io_pread_all (sidecar->fd, record, size, entry->at))
     return NULL;
   hash_128 (sidecar, record, size - HASH_SIZE, hash);
   if (memcmp (hash, record + size - HASH_SIZE, HASH_SIZE) != 0
@@ -281,7 +264,7 @@ header_fits (const VmaSidecar *sidecar)
 {
   guint8 header[HEADER_SIZE];
 
-  return read_at (sidecar->fd, header, sizeof header, 0)
+  return vma_io_pread_all (sidecar->fd, header, sizeof header, 0)
          && memcmp (header, header_magic, sizeof header_magic) == 0
          && memcmp (header + 8, sidecar->key, sizeof sidecar->key) == 0;
 }
@@ -305,7 +288,7 @@ load_table (VmaSidecar *sidecar)
   gint64 size = lseek (sidecar->fd, 0, SEEK_END);
 
   if (size < (gint64) (HEADER_SIZE + FOOTER_SIZE) || !header_fits (sidecar)
-      || !read_at (sidecar->fd, footer, sizeof footer, (guint64) size - FOOTER_SIZE)
+      || !vma_io_pread_all (sidecar->fd, footer, sizeof footer, (guint64) size - FOOTER_SIZE)
       || memcmp (footer, footer_magic, sizeof footer_magic) != 0
       || vma_get_le64 (footer + 40) != check_64 (sidecar, footer, 40))
     return FALSE;
@@ -316,7 +299,7 @@ load_table (VmaSidecar *sidecar)
     return FALSE;
   gsize table_size = (gsize) (n + 1) * ENTRY_SIZE;
   g_autofree guint8 *table = g_try_malloc (table_size);
-  if (table == NULL || !read_at (sidecar->fd, table, table_size, at))
+  if (table == NULL || !vma_io_pread_all (sidecar->fd, table, table_size, at))
     return FALSE;
   hash_128 (sidecar, table, table_size, hash);
   if (memcmp (hash, footer + 24, HASH_SIZE) != 0)
@@ -364,7 +347,7 @@ walk_journal (VmaSidecar *sidecar)
     guint8 fixed[RECORD_FIXED];
     Entry entry = { .at = at };
     gsize size;
-    if (!read_at (sidecar->fd, fixed, sizeof fixed, at)
+    if (!vma_io_pread_all (sidecar->fd, fixed, sizeof fixed, at)
         || !parse_fixed (sidecar, fixed, &entry, &size) || size > (guint64) end - at
         || !follows (sidecar, &entry, FALSE))
       break;
@@ -816,7 +799,7 @@ move_to_own_file (VmaSidecar *sidecar, guint64 size)
 
   for (guint64 at = 0; ok && at < size;) {
     gsize n = (gsize) MIN (1u << 20, size - at);
-    ok = read_at (sidecar->fd, buffer, n, at) && write_at (fd, buffer, n, at, NULL);
+    ok = vma_io_pread_all (sidecar->fd, buffer, n, at) && write_at (fd, buffer, n, at, NULL);
     at += n;
   }
   ok = ok && dup3 (fd, sidecar->fd, O_CLOEXEC) >= 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/source-impl.h"
 
+#include "base/io.h"
 #include "source/gzip.h"
 #include "source/lz4.h"
 #include "source/lzop.h"
@@ -31,24 +32,6 @@ find_codec (const guint8 *head, gsize size)
     if (codecs[i]->probe (head, size))
       return codecs[i];
   return NULL;
-}
-
-/* Reads up to `size` bytes, over as many reads as a pipe makes of it.  -1 and errno. */
-static gssize
-read_head (int fd, guint8 *head, gsize size)
-{
-  gsize done = 0;
-
-  while (done < size) {
-    gssize n = read (fd, head + done, size - done);
-    if (n == 0)
-      break;
-    if (n < 0 && errno != EINTR)
-      return -1;
-    if (n > 0)
-      done += (gsize) n;
-  }
-  return (gssize) done;
 }
 
 static VmaSource *
@@ -102,6 +85,7 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
 {
   guint8 head[VMA_PROBE_SIZE];
   struct stat st;
+  int errnum;
 
   if (vma_nbd_is_uri (path))
     return open_nbd (path, options, error);
@@ -117,13 +101,13 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
     close (fd);
     return NULL;
   }
-  gssize size = read_head (fd, head, sizeof head);
-  if (size < 0) {
-    vma_set_errno_error (error, errno, "header at 0: cannot read");
+  gsize size = vma_io_read (fd, head, sizeof head, &errnum);
+  if (errnum != 0) {
+    vma_set_errno_error (error, errnum, "header at 0: cannot read");
     close (fd);
     return NULL;
   }
-  const VmaCodec *codec = find_codec (head, (gsize) size);
+  const VmaCodec *codec = find_codec (head, size);
   gboolean sequential = lseek (fd, 0, SEEK_SET) < 0;
   if (sequential && errno != ESPIPE) {
     vma_set_errno_error (error, errno, "cannot open");
@@ -141,7 +125,7 @@ vma_source_open (const char *path, const VmaSourceOptions *options, GError **err
     return NULL;
   }
   const VmaSourceOps *ops = sequential ? &vma_pipe_source_ops : &vma_file_source_ops;
-  VmaSource *source = ops->open (fd, head, (gsize) size, options, error);
+  VmaSource *source = ops->open (fd, head, size, options, error);
   if (source != NULL) {
     source->ops = ops;
     atomic_init (&source->refs, 1);

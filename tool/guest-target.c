@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/guest-target.h"
 
+#include "base/io.h"
 #include "tool/interrupt.h"
 #include "tool/progress.h"
 #include "vma/error.h"
@@ -176,16 +177,9 @@ on_data (gpointer data, const void *bytes, gsize size, guint64 offset, GError **
     g_set_error (error, VMA_ERROR, VMA_ERROR_CANCELLED, "interrupted");
     return FALSE;
   }
-  for (gsize done = 0; done < size;) {
-    gssize n = pwrite (output->fd, (const guint8 *) bytes + done, size - done,
-                       (off_t) (offset + done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0) {
-      vma_set_errno_error (error, n < 0 ? errno : ENOSPC, "%s: cannot write", output->shown);
-      return FALSE;
-    }
-    done += (gsize) n;
+  if (!vma_io_pwrite_all (output->fd, bytes, size, offset)) {
+    vma_set_errno_error (error, errno, "%s: cannot write", output->shown);
+    return FALSE;
   }
   tool_progress_add (size);
   return TRUE;

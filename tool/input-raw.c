@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/input.h"
 
+#include "base/io.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -18,24 +19,19 @@ static gboolean
 raw_read (ToolInput *base, void *buffer, gsize size, guint64 offset, GError **error)
 {
   RawInput *input = (RawInput *) base;
-  gsize done = 0;
+  int errnum;
+  gsize done = vma_io_pread (input->fd, buffer, size, offset, &errnum);
 
-  while (done < size) {
-    gssize n = pread (input->fd, (guint8 *) buffer + done, size - done, (off_t) (offset + done));
-    if (n > 0)
-      done += (gsize) n;
-    else if (n == 0) {
-      g_set_error (error, VMA_ERROR, VMA_ERROR_IO,
-                   "%s: has shrunk: nothing left at offset %" G_GUINT64_FORMAT, base->shown,
-                   offset + done);
-      return FALSE;
-    } else if (errno != EINTR) {
-      vma_set_errno_error (error, errno, "%s: cannot read at offset %" G_GUINT64_FORMAT,
-                           base->shown, offset + done);
-      return FALSE;
-    }
-  }
-  return TRUE;
+  if (done == size)
+    return TRUE;
+  if (errnum != 0)
+    vma_set_errno_error (error, errnum, "%s: cannot read at offset %" G_GUINT64_FORMAT, base->shown,
+                         offset + done);
+  else
+    g_set_error (error, VMA_ERROR, VMA_ERROR_IO,
+                 "%s: has shrunk: nothing left at offset %" G_GUINT64_FORMAT, base->shown,
+                 offset + done);
+  return FALSE;
 }
 
 static gboolean

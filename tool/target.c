@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/target.h"
 
+#include "base/io.h"
 #include "tool/interrupt.h"
 #include "vma/error.h"
 
@@ -125,20 +126,13 @@ tool_target_is_same (const ToolTarget *a, const ToolTarget *b)
 static gboolean
 write_all (ToolTarget *target, const guint8 *data, gsize size, guint64 offset, GError **error)
 {
-  while (size > 0) {
-    gssize n = pwrite (target->fd, data, size, (off_t) offset);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n <= 0) {
-      vma_set_errno_error (error, n < 0 ? errno : ENOSPC,
-                           "%s: cannot write at %" G_GUINT64_FORMAT, target->shown, offset);
-      return FALSE;
-    }
-    data += n;
-    offset += (guint64) n;
-    size -= (gsize) n;
-  }
-  return TRUE;
+  int errnum;
+  gsize done = vma_io_pwrite (target->fd, data, size, offset, &errnum);
+
+  if (done < size)
+    vma_set_errno_error (error, errnum, "%s: cannot write at %" G_GUINT64_FORMAT, target->shown,
+                         offset + done);
+  return done == size;
 }
 
 gboolean
