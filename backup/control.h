@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "backup/json.h"
+#include "base/json.h"
 
 typedef struct VmaControl VmaControl;
 typedef struct VmaClient VmaClient;

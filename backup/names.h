@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "backup/json.h"
+#include "base/json.h"
 
 #include <sys/types.h>
 

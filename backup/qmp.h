@@ -13,7 +13,7 @@
  */
 #pragma once
 
-#include "backup/json.h"
+#include "base/json.h"
 
 #include <gio/gio.h>
 

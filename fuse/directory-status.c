@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "base/json-put.h"
 #include "fuse/directory-impl.h"
-#include "fuse/json.h"
+#include "fuse/status-parts.h"
 
 #include <unistd.h>
 
@@ -32,19 +33,19 @@ static void
 add_entry (JsonBuilder *json, const VmaMember *entry)
 {
   json_builder_begin_object (json);
-  vma_json_string (json, "name", entry->name);
-  vma_json_string (json, "file", entry->file);
-  vma_json_number (json, "size", (guint64) entry->st.st_size);
-  vma_json_bool (json, "growing", entry->growing);
-  vma_json_string (json, "state", state_name (entry));
+  vma_json_put_string (json, "name", entry->name);
+  vma_json_put_string (json, "file", entry->file);
+  vma_json_put_int (json, "size", (guint64) entry->st.st_size);
+  vma_json_put_bool (json, "growing", entry->growing);
+  vma_json_put_string (json, "state", state_name (entry));
   if (entry->state == VMA_MEMBER_OPEN) {
-    vma_json_number (json, "users", atomic_load (&entry->mounted->users));
+    vma_json_put_int (json, "users", atomic_load (&entry->mounted->users));
     if (entry->mounted->archive != NULL)
-      vma_json_string (json, "index", vma_json_index_state (entry->mounted->archive));
+      vma_json_put_string (json, "index", vma_status_index_state (entry->mounted->archive));
   }
   g_autofree char *failure = dup_failure (entry);
   if (failure != NULL)
-    vma_json_string (json, "failure", failure);
+    vma_json_put_string (json, "failure", failure);
   json_builder_end_object (json);
 }
 
@@ -56,15 +57,15 @@ vma_directory_status (VmaDirectory *directory)
   vma_directory_refresh (directory, FALSE, NULL);
   VMA_LOCK (&directory->lock);
   json_builder_begin_object (json);
-  vma_json_string (json, "directory", directory->path);
-  vma_json_string (json, "version", VMAFS_VERSION);
-  vma_json_number (json, "pid", (guint64) getpid ());
-  vma_json_bool (json, "salvage", directory->options->salvage);
-  vma_json_sandbox (json, &directory->options->confined);
-  vma_json_bool (json, "readable", !directory->unreadable);
-  vma_json_number (json, "open", directory->slots);
-  vma_json_number (json, "max-open", directory->options->max_open);
-  vma_json_number (json, "idle", directory->options->idle);
+  vma_json_put_string (json, "directory", directory->path);
+  vma_json_put_string (json, "version", VMAFS_VERSION);
+  vma_json_put_int (json, "pid", (guint64) getpid ());
+  vma_json_put_bool (json, "salvage", directory->options->salvage);
+  vma_status_sandbox (json, &directory->options->confined);
+  vma_json_put_bool (json, "readable", !directory->unreadable);
+  vma_json_put_int (json, "open", directory->slots);
+  vma_json_put_int (json, "max-open", directory->options->max_open);
+  vma_json_put_int (json, "idle", directory->options->idle);
   json_builder_set_member_name (json, "archives");
   json_builder_begin_array (json);
   for (guint i = 0; i < directory->listed->len; i++)

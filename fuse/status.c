@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/mounted.h"
 
-#include "fuse/json.h"
+#include "base/json-put.h"
 #include "fuse/parked.h"
+#include "fuse/status-parts.h"
 
 #include <unistd.h>
 #include <uuid/uuid.h>
@@ -19,22 +20,22 @@ add_index (JsonBuilder *json, VmaArchive *archive)
   vma_index_get_counts (index, &counts);
   json_builder_set_member_name (json, "index");
   json_builder_begin_object (json);
-  vma_json_string (json, "state", vma_json_index_state (archive));
-  vma_json_bool (json, "loaded", vma_archive_index_was_loaded (archive));
-  vma_json_number (json, "position", position);
+  vma_json_put_string (json, "state", vma_status_index_state (archive));
+  vma_json_put_bool (json, "loaded", vma_archive_index_was_loaded (archive));
+  vma_json_put_int (json, "position", position);
   if (size != VMA_SIZE_UNKNOWN) {
-    vma_json_number (json, "size", size);
+    vma_json_put_int (json, "size", size);
     json_builder_set_member_name (json, "percent");
     json_builder_add_double_value (
         json, state == VMA_INDEX_COMPLETE ? 100.0 : 100.0 * (double) position / (double) size);
   }
-  vma_json_number (json, "extents", counts.extents);
-  vma_json_number (json, "memory", vma_index_memory (index));
+  vma_json_put_int (json, "extents", counts.extents);
+  vma_json_put_int (json, "memory", vma_index_memory (index));
   if (vma_archive_index_path (archive) != NULL)
-    vma_json_string (json, "path", vma_archive_index_path (archive));
+    vma_json_put_string (json, "path", vma_archive_index_path (archive));
   g_autoptr (GError) failure = vma_index_dup_failure (index);
   if (failure != NULL)
-    vma_json_string (json, "failure", failure->message);
+    vma_json_put_string (json, "failure", failure->message);
   json_builder_end_object (json);
 }
 
@@ -47,12 +48,12 @@ add_overlay (JsonBuilder *json, VmaOverlay *overlay)
   json_builder_set_member_name (json, "overlay");
   json_builder_begin_object (json);
   if (usage.file != NULL)
-    vma_json_string (json, "file", usage.file);
-  vma_json_number (json, "blocks", usage.blocks);
-  vma_json_number (json, "allocated", usage.allocated);
-  vma_json_number (json, "written", usage.written);
-  vma_json_number (json, "syncs", usage.syncs);
-  vma_json_bool (json, "failed", usage.failed);
+    vma_json_put_string (json, "file", usage.file);
+  vma_json_put_int (json, "blocks", usage.blocks);
+  vma_json_put_int (json, "allocated", usage.allocated);
+  vma_json_put_int (json, "written", usage.written);
+  vma_json_put_int (json, "syncs", usage.syncs);
+  vma_json_put_bool (json, "failed", usage.failed);
   json_builder_end_object (json);
 }
 
@@ -70,15 +71,15 @@ add_disks (JsonBuilder *json, VmaArchive *archive)
 
     vma_index_get_device_counts (index, device->id, &counts);
     json_builder_begin_object (json);
-    vma_json_string (json, "file", vma_names_device (vma_archive_names (archive), device->id));
-    vma_json_string (json, "device", device->name);
-    vma_json_number (json, "device-id", device->id);
-    vma_json_number (json, "size", device->size);
-    vma_json_number (json, "data-clusters", counts.data);
-    vma_json_number (json, "zero-clusters", counts.zero);
-    vma_json_number (json, "bad-clusters", counts.bad);
+    vma_json_put_string (json, "file", vma_names_device (vma_archive_names (archive), device->id));
+    vma_json_put_string (json, "device", device->name);
+    vma_json_put_int (json, "device-id", device->id);
+    vma_json_put_int (json, "size", device->size);
+    vma_json_put_int (json, "data-clusters", counts.data);
+    vma_json_put_int (json, "zero-clusters", counts.zero);
+    vma_json_put_int (json, "bad-clusters", counts.bad);
     if (vma_index_state (index) != VMA_INDEX_BUILDING)
-      vma_json_number (json, "missing-clusters", vma_index_missing (index, device->id));
+      vma_json_put_int (json, "missing-clusters", vma_index_missing (index, device->id));
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
@@ -91,24 +92,24 @@ add_archive (JsonBuilder *json, VmaMounted *mounted)
   char uuid[UUID_STR_LEN];
 
   uuid_unparse_lower (vma_archive_header (mounted->archive)->uuid, uuid);
-  vma_json_string (json, "kind", vma_source_kind (vma_archive_source (mounted->archive)));
-  vma_json_string (json, "uuid", uuid);
-  vma_json_number (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
+  vma_json_put_string (json, "kind", vma_source_kind (vma_archive_source (mounted->archive)));
+  vma_json_put_string (json, "uuid", uuid);
+  vma_json_put_int (json, "ctime", (guint64) vma_archive_header (mounted->archive)->ctime);
   add_index (json, mounted->archive);
   VmaSums *sums = vma_archive_checksums (mounted->archive);
   if (sums != NULL) {
     json_builder_set_member_name (json, "checksums");
     json_builder_begin_object (json);
-    vma_json_number (json, "bytes", vma_sums_size (sums));
-    vma_json_number (json, "checked", vma_sums_checked (sums));
+    vma_json_put_int (json, "bytes", vma_sums_size (sums));
+    vma_json_put_int (json, "checked", vma_sums_checked (sums));
     json_builder_end_object (json);
   }
 
   json_builder_set_member_name (json, "reads");
   json_builder_begin_object (json);
-  vma_json_number (json, "count", atomic_load (&mounted->reads));
-  vma_json_number (json, "bytes", atomic_load (&mounted->read_bytes));
-  vma_json_number (json, "waiting", vma_parked_count (mounted->parked));
+  vma_json_put_int (json, "count", atomic_load (&mounted->reads));
+  vma_json_put_int (json, "bytes", atomic_load (&mounted->read_bytes));
+  vma_json_put_int (json, "waiting", vma_parked_count (mounted->parked));
   json_builder_end_object (json);
 
   if (mounted->overlay != NULL)
@@ -116,8 +117,8 @@ add_archive (JsonBuilder *json, VmaMounted *mounted)
 
   json_builder_set_member_name (json, "errors");
   json_builder_begin_object (json);
-  vma_json_number (json, "reads", vma_read_errors_count (mounted->errors));
-  vma_json_number (json, "damage", vma_index_damage_count (vma_archive_index (mounted->archive)));
+  vma_json_put_int (json, "reads", vma_read_errors_count (mounted->errors));
+  vma_json_put_int (json, "damage", vma_index_damage_count (vma_archive_index (mounted->archive)));
   json_builder_end_object (json);
   add_disks (json, mounted->archive);
 }
@@ -128,15 +129,15 @@ vma_mounted_status (VmaMounted *mounted)
   g_autoptr (JsonBuilder) json = json_builder_new ();
 
   json_builder_begin_object (json);
-  vma_json_string (json, "archive", mounted->source);
-  vma_json_string (json, "version", VMAFS_VERSION);
-  vma_json_number (json, "pid", (guint64) getpid ());
-  vma_json_bool (json, "salvage", mounted->options->salvage);
-  vma_json_sandbox (json, &mounted->options->confined);
+  vma_json_put_string (json, "archive", mounted->source);
+  vma_json_put_string (json, "version", VMAFS_VERSION);
+  vma_json_put_int (json, "pid", (guint64) getpid ());
+  vma_json_put_bool (json, "salvage", mounted->options->salvage);
+  vma_status_sandbox (json, &mounted->options->confined);
   if (mounted->archive != NULL)
     add_archive (json, mounted);
   else
-    vma_json_string (json, "failure", mounted->failure);
+    vma_json_put_string (json, "failure", mounted->failure);
   json_builder_end_object (json);
   return vma_json_to_bytes (json);
 }

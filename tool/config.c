@@ -2,8 +2,8 @@
 /*
  * vmatool config: prints a config as it stands in the archive.
  */
+#include "base/json-put.h"
 #include "tool/command.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -56,14 +56,14 @@ add_json (JsonBuilder *json, const VmaConfig *config)
   const char *data = g_bytes_get_data (config->data, &size);
 
   json_builder_begin_object (json);
-  tool_json_string (json, "name", config->name);
-  tool_json_int (json, "size", size);
+  vma_json_put_string (json, "name", config->name);
+  vma_json_put_int (json, "size", size);
   if (g_utf8_validate_len (data, size, NULL)) {
     g_autofree char *text = g_strndup (data, size);
-    tool_json_string (json, "data", text);
+    vma_json_put_string (json, "data", text);
   } else {
     g_autofree char *text = g_base64_encode ((const guchar *) data, size);
-    tool_json_string (json, "data_base64", text);
+    vma_json_put_string (json, "data_base64", text);
   }
   json_builder_end_object (json);
 }
@@ -81,7 +81,7 @@ print_json (VmaArchive *archive, const VmaConfig *only)
       add_json (json, config);
   }
   json_builder_end_array (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 int

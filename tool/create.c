@@ -2,13 +2,13 @@
 /*
  * vmatool create: makes an archive of disks at rest.
  */
+#include "base/json-put.h"
 #include "source/nbd-uri.h"
 #include "tool/command.h"
 #include "tool/configs.h"
 #include "tool/create-copy.h"
 #include "tool/input-changes.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -251,28 +251,28 @@ print_json (Creation *c)
   g_autoptr (JsonBuilder) json = json_builder_new ();
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", c->target);
-  tool_json_int (json, "bytes", vma_writer_archive_bytes (c->writer));
-  tool_json_int (json, "written", vma_writer_written_bytes (c->writer));
-  tool_json_double (json, "seconds",
-                    (double) (g_get_monotonic_time () - c->verbose.started) / G_USEC_PER_SEC);
-  tool_json_array (json, "disks");
+  vma_json_put_string (json, "archive", c->target);
+  vma_json_put_int (json, "bytes", vma_writer_archive_bytes (c->writer));
+  vma_json_put_int (json, "written", vma_writer_written_bytes (c->writer));
+  vma_json_put_double (json, "seconds",
+                       (double) (g_get_monotonic_time () - c->verbose.started) / G_USEC_PER_SEC);
+  vma_json_put_array (json, "disks");
   for (guint i = 0; i < c->disks->len; i++) {
     const ToolDisk *disk = &g_array_index (c->disks, ToolDisk, i);
     VmaStreamProgress progress;
 
     vma_writer_get_progress (c->writer, disk->stream, &progress);
     json_builder_begin_object (json);
-    tool_json_string (json, "name", disk->name);
-    tool_json_string (json, "path", disk->path);
-    tool_json_string (json, "format", disk->input->format);
-    tool_json_int (json, "size", progress.total);
-    tool_json_int (json, "zero", progress.zero);
+    vma_json_put_string (json, "name", disk->name);
+    vma_json_put_string (json, "path", disk->path);
+    vma_json_put_string (json, "format", disk->input->format);
+    vma_json_put_int (json, "size", progress.total);
+    vma_json_put_int (json, "zero", progress.zero);
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 static void

@@ -4,10 +4,10 @@
  *
  * Disks are matched by name.  What is zero in both is not read.
  */
+#include "base/json-put.h"
 #include "image/image.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -134,16 +134,16 @@ print_ranges (Diff *diff, const char *name, guint64 size_a, guint64 size_b, cons
   if (ranges->len == 0)
     return;
   json_builder_begin_object (diff->json);
-  tool_json_string (diff->json, "disk", name);
-  tool_json_int (diff->json, "size-a", size_a);
-  tool_json_int (diff->json, "size-b", size_b);
-  tool_json_int (diff->json, "different-bytes", bytes);
-  tool_json_array (diff->json, "ranges");
+  vma_json_put_string (diff->json, "disk", name);
+  vma_json_put_int (diff->json, "size-a", size_a);
+  vma_json_put_int (diff->json, "size-b", size_b);
+  vma_json_put_int (diff->json, "different-bytes", bytes);
+  vma_json_put_array (diff->json, "ranges");
   for (guint i = 0; i < ranges->len; i++) {
     const Range *range = &g_array_index (ranges, Range, i);
     json_builder_begin_object (diff->json);
-    tool_json_int (diff->json, "start", range->start);
-    tool_json_int (diff->json, "length", range->end - range->start);
+    vma_json_put_int (diff->json, "start", range->start);
+    vma_json_put_int (diff->json, "length", range->end - range->start);
     json_builder_end_object (diff->json);
   }
   json_builder_end_array (diff->json);
@@ -162,8 +162,8 @@ print_only (Diff *diff, const char *kind, const char *name, VmaArchive *where)
     return;
   }
   json_builder_begin_object (diff->json);
-  tool_json_string (diff->json, kind, shown);
-  tool_json_string (diff->json, "only-in", where == diff->a ? "a" : "b");
+  vma_json_put_string (diff->json, kind, shown);
+  vma_json_put_string (diff->json, "only-in", where == diff->a ? "a" : "b");
   json_builder_end_object (diff->json);
 }
 
@@ -258,7 +258,7 @@ diff_configs (Diff *diff)
         printf ("config %s: differs\n", name);
       else {
         json_builder_begin_object (diff->json);
-        tool_json_string (diff->json, "config", name);
+        vma_json_put_string (diff->json, "config", name);
         json_builder_end_object (diff->json);
       }
     }
@@ -304,7 +304,7 @@ run (const char *path_a, const char *path_b, const char *cache_option, gboolean 
   int failed;
 
   json_builder_begin_object (json);
-  tool_json_array (json, "differences");
+  vma_json_put_array (json, "differences");
   if (b == NULL || !diff_disks (&diff, &error)) {
     tool_progress_end ();
     failed = tool_fail (error, TOOL_ADVICE_LIST);
@@ -312,10 +312,10 @@ run (const char *path_a, const char *path_b, const char *cache_option, gboolean 
   }
   diff_configs (&diff);
   json_builder_end_array (json);
-  tool_json_bool (json, "same", !diff.different);
+  vma_json_put_bool (json, "same", !diff.different);
   json_builder_end_object (json);
   if (as_json)
-    tool_json_print (json);
+    vma_json_print (json);
   return diff.different ? DIFFERENT : SAME;
 }
 

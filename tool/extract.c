@@ -4,18 +4,18 @@
  *
  * Disks have temporary names until the whole archive has proved sound and all is on the medium.
  */
+#include "base/json-put.h"
 #include "image/find.h"
+#include "image/image.h"
 #include "tool/command.h"
 #include "tool/copy.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/mapfile.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
 #include "tool/outdir.h"
 #include "tool/progress.h"
-#include "image/image.h"
 #include "vma/error.h"
 
 #include <signal.h>
@@ -227,30 +227,30 @@ print_json (Extraction *x, const char *target)
   g_autoptr (JsonBuilder) json = json_builder_new ();
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", vma_archive_path (x->archive));
-  tool_json_string (json, "target", target);
-  tool_json_array (json, "configs");
+  vma_json_put_string (json, "archive", vma_archive_path (x->archive));
+  vma_json_put_string (json, "target", target);
+  vma_json_put_array (json, "configs");
   for (guint i = 0; i < header->configs->len; i++) {
     g_autofree char *name = g_utf8_make_valid (vma_names_config (names, i), -1);
     json_builder_add_string_value (json, name);
   }
   json_builder_end_array (json);
-  tool_json_array (json, "disks");
+  vma_json_put_array (json, "disks");
   for (guint i = 0; i < header->devices->len; i++) {
     const VmaDevice *device = g_ptr_array_index (header->devices, i);
     const char *path = x->map != NULL ? x->map->lines[device->id].path : NULL;
     if (x->copy.targets[device->id] == NULL)
       continue;
     json_builder_begin_object (json);
-    tool_json_string (json, "name", device->name);
-    tool_json_string (json, path != NULL ? "path" : "file",
-                      path != NULL ? path : vma_names_device (names, device->id));
-    tool_json_int (json, "size", final_size (x, device));
+    vma_json_put_string (json, "name", device->name);
+    vma_json_put_string (json, path != NULL ? "path" : "file",
+                         path != NULL ? path : vma_names_device (names, device->id));
+    vma_json_put_int (json, "size", final_size (x, device));
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 static int

@@ -2,10 +2,10 @@
 /*
  * vmatool info: what an archive is made of.  A damaged one is told about as far as it can be read.
  */
+#include "base/json-put.h"
 #include "image/image.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -143,17 +143,17 @@ static void
 disk_json (JsonBuilder *json, const Disk *disk)
 {
   json_builder_begin_object (json);
-  tool_json_int (json, "id", disk->device->id);
-  tool_json_string (json, "name", disk->device->name);
-  tool_json_string (json, "file", disk->file);
-  tool_json_bool (json, "vmstate", disk->device->is_vmstate);
-  tool_json_int (json, "size", disk->size);
-  tool_json_int (json, "data", disk->data);
-  tool_json_int (json, "zero", disk->zero);
-  tool_json_int (json, "missing", disk->missing);
-  tool_json_int (json, "stored", disk->stored);
-  tool_json_int (json, "clusters", disk->clusters);
-  tool_json_int (json, "in_order", disk->in_order);
+  vma_json_put_int (json, "id", disk->device->id);
+  vma_json_put_string (json, "name", disk->device->name);
+  vma_json_put_string (json, "file", disk->file);
+  vma_json_put_bool (json, "vmstate", disk->device->is_vmstate);
+  vma_json_put_int (json, "size", disk->size);
+  vma_json_put_int (json, "data", disk->data);
+  vma_json_put_int (json, "zero", disk->zero);
+  vma_json_put_int (json, "missing", disk->missing);
+  vma_json_put_int (json, "stored", disk->stored);
+  vma_json_put_int (json, "clusters", disk->clusters);
+  vma_json_put_int (json, "in_order", disk->in_order);
   json_builder_end_object (json);
 }
 
@@ -162,11 +162,11 @@ index_json (JsonBuilder *json, const Info *info)
 {
   const char *path = vma_archive_index_path (info->archive);
 
-  tool_json_object (json, "index");
-  tool_json_int (json, "memory", vma_index_memory (info->index));
-  tool_json_bool (json, "loaded", vma_archive_index_was_loaded (info->archive));
-  tool_json_string (json, "path", path);
-  tool_json_bool (json, "saved", path != NULL && g_file_test (path, G_FILE_TEST_EXISTS));
+  vma_json_put_object (json, "index");
+  vma_json_put_int (json, "memory", vma_index_memory (info->index));
+  vma_json_put_bool (json, "loaded", vma_archive_index_was_loaded (info->archive));
+  vma_json_put_string (json, "path", path);
+  vma_json_put_bool (json, "saved", path != NULL && g_file_test (path, G_FILE_TEST_EXISTS));
   json_builder_end_object (json);
 }
 
@@ -179,36 +179,36 @@ print_json (const Info *info)
   guint64 size = vma_source_size (vma_archive_source (info->archive));
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", vma_archive_path (info->archive));
-  tool_json_string (json, "kind", vma_source_kind (vma_archive_source (info->archive)));
-  tool_json_string (json, "uuid", uuid);
+  vma_json_put_string (json, "archive", vma_archive_path (info->archive));
+  vma_json_put_string (json, "kind", vma_source_kind (vma_archive_source (info->archive)));
+  vma_json_put_string (json, "uuid", uuid);
   json_builder_set_member_name (json, "ctime");
   json_builder_add_int_value (json, info->header->ctime);
-  tool_json_int (json, "size", size != VMA_SIZE_UNKNOWN ? size : info->counts.end);
-  tool_json_int (json, "header_size", info->header->size);
-  tool_json_int (json, "extents", info->counts.extents);
-  tool_json_int (json, "bare_extents", info->counts.bare_extents);
-  tool_json_int (json, "clusters", info->listed);
-  tool_json_int (json, "in_order", info->in_order);
-  tool_json_int (json, "stored", info->stored);
-  tool_json_int (json, "damaged_places", info->damaged);
-  tool_json_array (json, "configs");
+  vma_json_put_int (json, "size", size != VMA_SIZE_UNKNOWN ? size : info->counts.end);
+  vma_json_put_int (json, "header_size", info->header->size);
+  vma_json_put_int (json, "extents", info->counts.extents);
+  vma_json_put_int (json, "bare_extents", info->counts.bare_extents);
+  vma_json_put_int (json, "clusters", info->listed);
+  vma_json_put_int (json, "in_order", info->in_order);
+  vma_json_put_int (json, "stored", info->stored);
+  vma_json_put_int (json, "damaged_places", info->damaged);
+  vma_json_put_array (json, "configs");
   for (guint i = 0; i < configs->len; i++) {
     const VmaConfig *config = g_ptr_array_index (configs, i);
     json_builder_begin_object (json);
-    tool_json_string (json, "name", config->name);
-    tool_json_string (json, "file", vma_names_config (vma_archive_names (info->archive), i));
-    tool_json_int (json, "size", g_bytes_get_size (config->data));
+    vma_json_put_string (json, "name", config->name);
+    vma_json_put_string (json, "file", vma_names_config (vma_archive_names (info->archive), i));
+    vma_json_put_int (json, "size", g_bytes_get_size (config->data));
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
-  tool_json_array (json, "disks");
+  vma_json_put_array (json, "disks");
   for (guint i = 0; i < info->n; i++)
     disk_json (json, &info->disks[i]);
   json_builder_end_array (json);
   index_json (json, info);
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 static int

@@ -2,8 +2,8 @@
 /*
  * vmatool list: what the header of an archive names.
  */
+#include "base/json-put.h"
 #include "tool/command.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -17,36 +17,36 @@ print_json (VmaArchive *archive)
   g_autofree char *uuid = tool_uuid_text (header->uuid);
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", vma_archive_path (archive));
-  tool_json_string (json, "uuid", uuid);
+  vma_json_put_string (json, "archive", vma_archive_path (archive));
+  vma_json_put_string (json, "uuid", uuid);
   json_builder_set_member_name (json, "ctime");
   json_builder_add_int_value (json, header->ctime);
 
-  tool_json_array (json, "configs");
+  vma_json_put_array (json, "configs");
   for (guint i = 0; i < header->configs->len; i++) {
     const VmaConfig *config = g_ptr_array_index (header->configs, i);
     json_builder_begin_object (json);
-    tool_json_string (json, "name", config->name);
-    tool_json_string (json, "file", vma_names_config (names, i));
-    tool_json_int (json, "size", g_bytes_get_size (config->data));
+    vma_json_put_string (json, "name", config->name);
+    vma_json_put_string (json, "file", vma_names_config (names, i));
+    vma_json_put_int (json, "size", g_bytes_get_size (config->data));
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
 
-  tool_json_array (json, "devices");
+  vma_json_put_array (json, "devices");
   for (guint i = 0; i < header->devices->len; i++) {
     const VmaDevice *device = g_ptr_array_index (header->devices, i);
     json_builder_begin_object (json);
-    tool_json_int (json, "id", device->id);
-    tool_json_string (json, "name", device->name);
-    tool_json_string (json, "file", vma_names_device (names, device->id));
-    tool_json_int (json, "size", device->size);
-    tool_json_bool (json, "vmstate", device->is_vmstate);
+    vma_json_put_int (json, "id", device->id);
+    vma_json_put_string (json, "name", device->name);
+    vma_json_put_string (json, "file", vma_names_device (names, device->id));
+    vma_json_put_int (json, "size", device->size);
+    vma_json_put_bool (json, "vmstate", device->is_vmstate);
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 int

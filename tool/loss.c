@@ -147,12 +147,12 @@ tool_loss_print (VmaArchive *archive, const GPtrArray *losses, const GArray *unr
 static void
 json_ranges (JsonBuilder *json, const char *name, const GArray *ranges)
 {
-  tool_json_array (json, name);
+  vma_json_put_array (json, name);
   for (guint i = 0; i < ranges->len; i++) {
     const ToolRange *range = &g_array_index (ranges, ToolRange, i);
     json_builder_begin_object (json);
-    tool_json_int (json, "start", range->start);
-    tool_json_int (json, "end", range->end);
+    vma_json_put_int (json, "start", range->start);
+    vma_json_put_int (json, "end", range->end);
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
@@ -164,28 +164,28 @@ tool_loss_json (VmaArchive *archive, const GPtrArray *losses, const GArray *unre
 {
   g_autoptr (GPtrArray) damage = vma_index_dup_damage (vma_archive_index (archive));
 
-  tool_json_array (json, "damage");
+  vma_json_put_array (json, "damage");
   for (guint i = 0; i < damage->len; i++) {
     const VmaDamage *place = g_ptr_array_index (damage, i);
     json_builder_begin_object (json);
-    tool_json_int (json, "start", place->start);
-    tool_json_int (json, "end", place->end);
-    tool_json_string (json, "reason", place->reason);
+    vma_json_put_int (json, "start", place->start);
+    vma_json_put_int (json, "end", place->end);
+    vma_json_put_string (json, "reason", place->reason);
     json_builder_end_object (json);
   }
   json_builder_end_array (json);
   json_ranges (json, "unreadable", unreadable);
 
-  tool_json_array (json, "disks");
+  vma_json_put_array (json, "disks");
   for (guint i = 0; i < losses->len; i++) {
     const ToolLoss *loss = g_ptr_array_index (losses, i);
     json_builder_begin_object (json);
-    tool_json_string (json, "name", loss->device->name);
-    tool_json_string (json, "file",
-                      vma_names_device (vma_archive_names (archive), loss->device->id));
-    tool_json_int (json, "size", loss->size);
-    tool_json_int (json, "lost", loss->lost);
-    tool_json_double (json, "lost_percent", tool_percent (loss->lost, loss->size));
+    vma_json_put_string (json, "name", loss->device->name);
+    vma_json_put_string (json, "file",
+                         vma_names_device (vma_archive_names (archive), loss->device->id));
+    vma_json_put_int (json, "size", loss->size);
+    vma_json_put_int (json, "lost", loss->lost);
+    vma_json_put_double (json, "lost_percent", tool_percent (loss->lost, loss->size));
     json_ranges (json, "ranges", loss->ranges);
     json_builder_end_object (json);
   }

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "tool/json.h"
+#include "base/json-put.h"
 #include "tool/reader.h"
 
 typedef struct {

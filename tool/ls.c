@@ -2,10 +2,10 @@
 /*
  * vmatool ls: lists files of the guest.
  */
+#include "base/json-put.h"
 #include "tool/command.h"
 #include "tool/guest-path.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -93,28 +93,28 @@ add_json (const Listing *listing, const VmaExtStat *st, const char *shown, const
   g_autofree char *mode = g_strdup_printf ("%04o", (guint) st->mode & 07777);
 
   json_builder_begin_object (json);
-  tool_json_string (json, "path", shown);
+  vma_json_put_string (json, "path", shown);
   if (!g_utf8_validate (shown, -1, NULL)) {
     g_autofree char *raw = g_base64_encode ((const guchar *) shown, strlen (shown));
-    tool_json_string (json, "path_base64", raw);
+    vma_json_put_string (json, "path_base64", raw);
   }
-  tool_json_string (json, "type", type_name (st->mode));
-  tool_json_string (json, "mode", mode);
-  tool_json_int (json, "uid", st->uid);
-  tool_json_int (json, "gid", st->gid);
-  tool_json_int (json, "nlink", st->nlink);
-  tool_json_int (json, "inode", st->ino);
-  tool_json_int (json, "size", st->size);
-  tool_json_int (json, "allocated", st->blocks * 512);
+  vma_json_put_string (json, "type", type_name (st->mode));
+  vma_json_put_string (json, "mode", mode);
+  vma_json_put_int (json, "uid", st->uid);
+  vma_json_put_int (json, "gid", st->gid);
+  vma_json_put_int (json, "nlink", st->nlink);
+  vma_json_put_int (json, "inode", st->ino);
+  vma_json_put_int (json, "size", st->size);
+  vma_json_put_int (json, "allocated", st->blocks * 512);
   json_builder_set_member_name (json, "mtime");
   json_builder_add_int_value (json, st->mtime.tv_sec);
-  tool_json_int (json, "mtime_nsec", (guint64) st->mtime.tv_nsec);
+  vma_json_put_int (json, "mtime_nsec", (guint64) st->mtime.tv_nsec);
   if (S_ISBLK (st->mode) || S_ISCHR (st->mode)) {
-    tool_json_int (json, "major", st->major);
-    tool_json_int (json, "minor", st->minor);
+    vma_json_put_int (json, "major", st->major);
+    vma_json_put_int (json, "minor", st->minor);
   }
   if (target != NULL)
-    tool_json_string (json, "target", target);
+    vma_json_put_string (json, "target", target);
   json_builder_end_object (json);
 }
 
@@ -277,7 +277,7 @@ tool_ls (int argc, char **argv)
     status = list_arguments (&listing, arguments);
     json_builder_end_array (json);
     if (status == TOOL_OK)
-      tool_json_print (json);
+      vma_json_print (json);
   } else
     status = list_arguments (&listing, arguments);
   g_free (listing.guest.cache_option);

@@ -4,11 +4,11 @@
  *
  * An archive that is damaged has a map too: what cannot be read is missing.
  */
+#include "base/json-put.h"
 #include "image/find.h"
 #include "image/image.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -106,7 +106,7 @@ print_map (Printer *printer, VmaArchive *archive, const VmaDevice *only, GError 
     if (only != NULL && only != device)
       continue;
     if (printer->as_json && only == NULL) {
-      g_autofree char *quoted = tool_json_quote (name);
+      g_autofree char *quoted = vma_json_quote (name);
       printf ("%s%s: ", n > 0 ? ",\n" : "", quoted);
     } else if (!printer->as_json && only == NULL)
       printf ("%s:\n", name);

@@ -2,11 +2,11 @@
 /*
  * vmatool parts: the partitions and file systems on the disks of an archive.
  */
+#include "base/json-put.h"
 #include "guest/guest.h"
 #include "image/find.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -87,24 +87,24 @@ volume_json (JsonBuilder *json, const VmaGuestVolume *v)
   static const char *const kinds[] = { "whole", "partition", "lv" };
 
   json_builder_begin_object (json);
-  tool_json_string (json, "name", v->name);
-  tool_json_string (json, "kind", kinds[v->kind]);
+  vma_json_put_string (json, "name", v->name);
+  vma_json_put_string (json, "kind", kinds[v->kind]);
   if (v->kind == VMA_GUEST_PARTITION)
-    tool_json_int (json, "number", v->number);
+    vma_json_put_int (json, "number", v->number);
   if (v->is_window)
-    tool_json_int (json, "offset", v->offset);
-  tool_json_int (json, "size", v->length);
-  tool_json_string (json, "part_type", v->type);
-  tool_json_string (json, "part_label", v->part_label);
-  tool_json_string (json, "part_uuid", v->part_uuid);
-  tool_json_string (json, "type", v->fs_type);
-  tool_json_string (json, "usage", v->fs_usage);
-  tool_json_string (json, "version", v->fs_version);
-  tool_json_string (json, "label", v->fs_label);
-  tool_json_string (json, "uuid", v->fs_uuid);
-  tool_json_string (json, "vg", v->vg);
-  tool_json_string (json, "mount_options", vma_guest_mount_options (v));
-  tool_json_string (json, "problem", v->problem);
+    vma_json_put_int (json, "offset", v->offset);
+  vma_json_put_int (json, "size", v->length);
+  vma_json_put_string (json, "part_type", v->type);
+  vma_json_put_string (json, "part_label", v->part_label);
+  vma_json_put_string (json, "part_uuid", v->part_uuid);
+  vma_json_put_string (json, "type", v->fs_type);
+  vma_json_put_string (json, "usage", v->fs_usage);
+  vma_json_put_string (json, "version", v->fs_version);
+  vma_json_put_string (json, "label", v->fs_label);
+  vma_json_put_string (json, "uuid", v->fs_uuid);
+  vma_json_put_string (json, "vg", v->vg);
+  vma_json_put_string (json, "mount_options", vma_guest_mount_options (v));
+  vma_json_put_string (json, "problem", v->problem);
   json_builder_end_object (json);
 }
 
@@ -112,14 +112,14 @@ static void
 disk_json (JsonBuilder *json, const Parts *parts, const VmaGuestDisk *disk)
 {
   json_builder_begin_object (json);
-  tool_json_string (json, "file", disk_name (parts, disk->image));
-  tool_json_string (json, "name", vma_image_device (disk->image)->name);
-  tool_json_int (json, "size", vma_image_device (disk->image)->size);
-  tool_json_string (json, "table", disk->table);
-  tool_json_string (json, "table_uuid", disk->table_uuid);
-  tool_json_int (json, "sector_size", disk->sector_size);
-  tool_json_string (json, "problem", disk->problem);
-  tool_json_array (json, "volumes");
+  vma_json_put_string (json, "file", disk_name (parts, disk->image));
+  vma_json_put_string (json, "name", vma_image_device (disk->image)->name);
+  vma_json_put_int (json, "size", vma_image_device (disk->image)->size);
+  vma_json_put_string (json, "table", disk->table);
+  vma_json_put_string (json, "table_uuid", disk->table_uuid);
+  vma_json_put_int (json, "sector_size", disk->sector_size);
+  vma_json_put_string (json, "problem", disk->problem);
+  vma_json_put_array (json, "volumes");
   for (guint i = 0; i < disk->volumes->len; i++)
     volume_json (json, g_ptr_array_index (disk->volumes, i));
   json_builder_end_array (json);
@@ -132,20 +132,20 @@ print_json (const Parts *parts)
   g_autoptr (JsonBuilder) json = json_builder_new ();
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", vma_archive_path (parts->guest->archive));
-  tool_json_array (json, "disks");
+  vma_json_put_string (json, "archive", vma_archive_path (parts->guest->archive));
+  vma_json_put_array (json, "disks");
   for (guint d = 0; d < parts->guest->disks->len; d++)
     disk_json (json, parts, g_ptr_array_index (parts->guest->disks, d));
   json_builder_end_array (json);
   if (parts->root != NULL) {
-    tool_json_object (json, "root");
-    tool_json_string (json, "disk", disk_name (parts, parts->root->image));
-    tool_json_string (json, "volume", parts->root->name);
-    tool_json_string (json, "rule", parts->rule);
+    vma_json_put_object (json, "root");
+    vma_json_put_string (json, "disk", disk_name (parts, parts->root->image));
+    vma_json_put_string (json, "volume", parts->root->name);
+    vma_json_put_string (json, "rule", parts->rule);
     json_builder_end_object (json);
   }
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 /* --- the command ------------------------------------------------------------------------------- */

@@ -6,9 +6,9 @@
  * bytes lost or gained, and what the medium cannot read.  The format has no sums over the data; where
  * `vmatool index --checksums` took some, these are checked.
  */
+#include "base/json-put.h"
 #include "tool/command.h"
 #include "tool/interrupt.h"
-#include "tool/json.h"
 #include "tool/loss.h"
 #include "tool/message.h"
 #include "tool/open.h"
@@ -97,20 +97,20 @@ print_json (const char *path, VmaArchive *archive, const GError *error, const GP
   g_autoptr (JsonBuilder) json = json_builder_new ();
 
   json_builder_begin_object (json);
-  tool_json_string (json, "archive", path);
-  tool_json_bool (json, "ok", ok);
-  tool_json_string (json, "error", error != NULL ? error->message : NULL);
+  vma_json_put_string (json, "archive", path);
+  vma_json_put_bool (json, "ok", ok);
+  vma_json_put_string (json, "error", error != NULL ? error->message : NULL);
   if (archive != NULL) {
     VmaIndexCounts counts;
     vma_index_get_counts (vma_archive_index (archive), &counts);
-    tool_json_bool (json, "checksums", vma_archive_checksums (archive) != NULL);
-    tool_json_int (json, "extents", counts.extents);
-    tool_json_int (json, "bytes", counts.end);
+    vma_json_put_bool (json, "checksums", vma_archive_checksums (archive) != NULL);
+    vma_json_put_int (json, "extents", counts.extents);
+    vma_json_put_int (json, "bytes", counts.end);
   }
   if (losses != NULL)
     tool_loss_json (archive, losses, unreadable, json);
   json_builder_end_object (json);
-  tool_json_print (json);
+  vma_json_print (json);
 }
 
 static int

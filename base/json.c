@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "backup/json.h"
+#include "base/json.h"
 
 #include "vma/error.h"
 
