@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=400
-# The commands of the README and of the guides are run as they stand, page by page, on a machine that has what
-# the pages speak of. docs/remote.md and docs/libvirt.md have tests of their own.
+# The commands of the README, of the guides and of nbdkit-vma-plugin(1) are run as they stand, page by page, on a
+# machine that has what they speak of. docs/remote.md and docs/libvirt.md have tests of their own.
 
 . "$(dirname "$0")/lib/functions.sh"
 requires qemu-img qemu-system-x86_64 nbdkit losetup sfdisk jq mkfs.ext4 mkfs.vfat mkntfs ntfscp lvm mdir fuse2fs cc
@@ -145,7 +145,7 @@ run_page() # PAGE BLOCKS: how many it must have at least
     qemu-img convert -O qcow2 system.raw live.qcow2
     mounts >mounts.before
     cd "$place"
-    "prepare_$(basename "${page%.md}" | tr - _)"
+    "prepare_$(basename "${page%%.*}" | tr - _)"
     python3 "$lib/pages.py" "$top/$page" blocks
     while block=blocks/block-$number && [ -e "$block" ]; do
         # What the page leaves in the background ends by itself.
@@ -159,7 +159,7 @@ run_page() # PAGE BLOCKS: how many it must have at least
         [ "$status" = 0 ] || fail "$page: status $status of
 $(cat "$block") $(tail -n 20 log)"
         number=$((number + 1))
-        "after_$(basename "${page%.md}" | tr - _)" "$number"
+        "after_$(basename "${page%%.*}" | tr - _)" "$number"
     done
     [ "$number" -ge "$2" ] || fail "$page has only $number blocks"
     end_guests
@@ -260,6 +260,20 @@ after_live_backup() # NUMBER
     done
 }
 
+prepare_nbdkit_vma_plugin()
+{
+    :
+}
+
+after_nbdkit_vma_plugin() # NUMBER
+{
+    case $1 in
+    1) qemu-img compare guest.qcow2 ../system.raw >log || fail "$(cat log)" ;;
+    2) same_bytes ../system.raw guest.raw ;;
+    3) grep -q 'export="drive-scsi1"' log || fail "$(cat log)" ;;
+    esac
+}
+
 prepare_migration()
 {
     :
@@ -287,3 +301,4 @@ run_page docs/overlay.md 5
 run_page docs/forensics.md 5
 run_page docs/migration.md 6
 run_page docs/live-backup.md 5
+run_page man/nbdkit-vma-plugin.1.scd 4

@@ -30,7 +30,12 @@ class Block:
     def script(self):
         """What a shell is to run; "" if these are no commands."""
         if self.kind == "console":
-            return "".join(line[2:] + "\n" for line in self.text.splitlines() if line.startswith("$ "))
+            lines, goes_on = [], False
+            for line in self.text.splitlines(True):
+                if goes_on or line.startswith("$ "):
+                    lines.append(line if goes_on else line[2:])
+                    goes_on = line.endswith("\\\n")
+            return "".join(lines)
         if self.kind != "sh":
             return ""
         return "".join(line.rstrip("\n") + " && exit 99 || true\n" if self.fails and line.startswith(self.fails) else line
@@ -39,6 +44,7 @@ class Block:
 
 def blocks(path):
     page, found, current, before = os.path.basename(path), [], None, ""
+    manual = page.endswith(".scd") # of a man page all blocks are sessions
     with open(path, encoding="utf-8") as f:
         for number, line in enumerate(f, 1):
             fence = re.fullmatch(r"```(\w*)\n", line)
@@ -47,12 +53,13 @@ def blocks(path):
                     found.append(current)
                     current = None
                 else:
-                    current.text += line
+                    current.text += line.replace("\\\\", "\\") if manual else line
             elif fence:
-                if fence[1] not in COMMANDS + OTHERS:
-                    raise ValueError(f"{page}:{number}: a block of '{fence[1]}': is it commands?")
+                kind = fence[1] or ("console" if manual else "")
+                if kind not in COMMANDS + OTHERS:
+                    raise ValueError(f"{page}:{number}: a block of '{kind}': is it commands?")
                 mark = re.fullmatch(r"<!-- (not run|fails): (.+) -->\n", before)
-                current = Block(page, number, fence[1], "", mark)
+                current = Block(page, number, kind, "", mark)
             elif re.match(r"    \S", line) and before == "\n":
                 raise ValueError(f"{page}:{number}: an indented block: use a fenced one, with its kind")
             before = line
