@@ -27,7 +27,8 @@ RUN_BY.update((page, "89-docs-pages.sh") for page in (
     "README.md", "single-file-restore.md", "guest-files.md", "overlay.md", "forensics.md", "migration.md",
     "live-backup.md"))
 # Blocks that are not run: each has its reason in the page.
-NOT_RUN = {"README.md": 2, "remote.md": 1, "migration.md": 1, "single-file-restore.md": 1, "live-backup.md": 1}
+NOT_RUN = {"README.md": 2, "remote.md": 1, "migration.md": 1, "single-file-restore.md": 1, "live-backup.md": 1,
+           "TESTING.md": 1}
 
 
 def test_blocks():
@@ -36,7 +37,7 @@ def test_blocks():
     for path in PAGES:
         page = os.path.basename(path)
         for block in pages.blocks(path):
-            if block.script():
+            if block.script() and not block.not_run:
                 check(page in RUN_BY, f"{block}: commands of a page that no test runs")
             if block.not_run:
                 not_run[page] = not_run.get(page, 0) + 1
