@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/functions.sh"
 requires_fuse
 requires_root
-requires setpriv jq unshare pgrep
+requires setpriv jq unshare pgrep mount.fuse3
 
 # shellcheck disable=SC2154
 [ "${TEST_VARIANT:-plain}" = plain ] || skip "no sandbox in builds with sanitizers"
@@ -119,9 +119,31 @@ same_text true "$(status .sandbox.seccomp)"
 [ "$(status .sandbox.landlock)" -ge 1 ] || fail "Landlock is not in force"
 stop_vmafs "$mnt"
 
-# Demanded, and had.
+# Demanded, and had.  A kernel without Landlock: said in the status, and refused if demanded.
 start_vmafs home/tiny.vma "$mnt" -o sandbox
 stop_vmafs "$mnt"
+"${CC:-cc}" -shared -fPIC -O1 -Wall -o no-landlock.so "$lib/no-landlock.c" -ldl
+LD_PRELOAD=$TEST_TMP/no-landlock.so start_vmafs home/tiny.vma "$mnt"
+same_text 'partial 0 true' "$(status '.sandbox | "\(.state) \(.landlock) \(.seccomp)"')"
+same_text 'the kernel has no Landlock' "$(status .sandbox.missing)"
+stop_vmafs "$mnt"
+LD_PRELOAD=$TEST_TMP/no-landlock.so expect_fail 1 '-o sandbox: the kernel has no Landlock' \
+    "$VMAFS" -o sandbox home/tiny.vma "$mnt"
+
+# mount.fuse3's way: it mounts, gives up everything, and hands over the connection.
+mkdir bin
+ln -s "$(readlink -f "$VMAFS")" bin/vmafs
+PATH=$TEST_TMP/bin:$PATH mount.fuse3 "vmafs#$TEST_TMP/home/tiny.vma" "$mnt" -o drop_privileges,parts
+same_text on "$(status .sandbox.state)"
+"$VMATOOL" extract home/tiny.vma dropped
+same_bytes dropped/disk-drive-scsi0.raw "$mnt/disk-drive-scsi0.raw"
+pid=$(status .pid)
+umount "$mnt"
+ended()
+{
+    ! kill -0 "$1" 2>/dev/null
+}
+wait_until 10 ended "$pid" || fail "it does not end with its mount"
 
 # An archive of somebody else that only capabilities open: that one is kept, and no other.
 chmod 600 home/tiny.vma
@@ -168,7 +190,7 @@ chown -R 65534:65534 user
 chmod 755 "$TEST_TMP"
 as_user()
 {
-    setpriv --reuid 65534 --regid 65534 --clear-groups env XDG_CACHE_HOME="$TEST_TMP/user" "$@"
+    setpriv --reuid 65534 --regid 65534 --clear-groups env XDG_CACHE_HOME="$TEST_TMP/user/cache" "$@"
 }
 cleanup_fn stop_vmafs "$TEST_TMP/user/mnt"
 as_user "$VMAFS" user/tiny.vma "$TEST_TMP/user/mnt"
