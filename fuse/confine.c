@@ -120,14 +120,12 @@ gboolean
 vma_confine (VmaMountOptions *options, GError **error)
 {
   options->confined = (VmaSandboxReport){ .off = TRUE };
-#ifdef VMA_SANDBOX_OFF
-  options->confined.reason = "this build measures or checks itself";
-#else
-  if (options->sandbox == VMA_MOUNT_SANDBOX_OFF)
+  if (VMA_SANDBOX_OFF)
+    options->confined.reason = "this build measures or checks itself";
+  else if (options->sandbox == VMA_MOUNT_SANDBOX_OFF)
     options->confined.reason = "-o no_sandbox";
   else if (!enter (options, error))
     return FALSE;
-#endif
   const char *missing = vma_sandbox_missing (&options->confined);
   if (options->sandbox == VMA_MOUNT_SANDBOX_REQUIRED && missing != NULL) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED, "-o sandbox: %s", missing);

@@ -9,10 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,6 +26,9 @@ enum { ORDER_MOUNT = 'm', ORDER_TEMPORARY = 't', ORDER_NAME = 'n', ORDER_READY =
 
 /* A reply: 0 or an errno, and descriptors. */
 enum { MAX_FDS = 2 };
+
+/* How long the end of the driver may take. */
+#define DEATH_MS 10000
 
 struct VmaKeeper {
   pid_t pid;
@@ -38,6 +43,7 @@ typedef struct {
   VmaKeeperSession new_session;
   int socket;
   int scratch_fd;
+  int driver; /* a pidfd; -1: none */
   struct fuse_session *session; /* mounted; NULL: not */
   gboolean ready;
 } Keeper;
@@ -113,13 +119,12 @@ rename_process (char **argv, const char *mountpoint)
 static void
 close_others (const Keeper *keeper)
 {
-  int low = MIN (keeper->socket, keeper->scratch_fd), high = MAX (keeper->socket, keeper->scratch_fd);
+  int highest = MAX (MAX (keeper->socket, keeper->scratch_fd), keeper->driver);
 
-  if (low > 3)
-    close_range (3, (unsigned) low - 1, 0);
-  if (high - low > 1)
-    close_range ((unsigned) MAX (low + 1, 3), (unsigned) high - 1, 0);
-  close_range ((unsigned) high + 1, ~0u, 0);
+  for (int fd = 3; fd < highest; fd++)
+    if (fd != keeper->socket && fd != keeper->scratch_fd && fd != keeper->driver)
+      close (fd);
+  close_range ((unsigned) highest + 1, ~0u, 0);
 }
 
 static void
@@ -205,6 +210,19 @@ remove_scratch (const Keeper *keeper)
     unlink (file);
 }
 
+/*
+ * The driver died without a word.  With auto_unmount a fusermount3 waits for our end, and unmounts if
+ * the connection is gone by then: so it has to be, on the driver's side and on ours.
+ */
+static void
+let_go (const Keeper *keeper)
+{
+  struct pollfd poller = { .fd = keeper->driver, .events = POLLIN };
+
+  poll (&poller, 1, DEATH_MS);
+  close (fuse_session_fd (keeper->session));
+}
+
 static void G_GNUC_NORETURN
 keep (Keeper *keeper)
 {
@@ -231,6 +249,8 @@ keep (Keeper *keeper)
   remove_scratch (keeper);
   if (order == ORDER_UNMOUNT && keeper->session != NULL)
     fuse_session_unmount (keeper->session);
+  else if (keeper->session != NULL)
+    let_go (keeper);
   /* Nothing here is the driver's any more: not its exit handlers, nor what it has buffered. */
   _exit (EXIT_SUCCESS);
 }
@@ -246,11 +266,14 @@ vma_keeper_start (const VmaMountOptions *options, VmaKeeperSession new_session, 
     return NULL;
   }
   fflush (NULL);
+  int driver = pidfd_open (getpid (), 0);
   pid_t pid = fork ();
   if (pid < 0) {
     vma_set_errno_error (error, errno, "cannot start a process");
     close (sockets[0]);
     close (sockets[1]);
+    if (driver >= 0)
+      close (driver);
     return NULL;
   }
   if (pid == 0) {
@@ -258,6 +281,7 @@ vma_keeper_start (const VmaMountOptions *options, VmaKeeperSession new_session, 
       .options = options,
       .new_session = new_session,
       .socket = sockets[1],
+      .driver = driver,
       .scratch_fd = options->overlay_file != NULL ? options->scratch.fd : -1,
     };
     rename_process (argv, options->mountpoint);
@@ -265,6 +289,8 @@ vma_keeper_start (const VmaMountOptions *options, VmaKeeperSession new_session, 
     keep (&keeper);
   }
   close (sockets[1]);
+  if (driver >= 0)
+    close (driver);
   VmaKeeper *keeper = g_new0 (VmaKeeper, 1);
   keeper->pid = pid;
   keeper->socket = sockets[0];
