@@ -39,7 +39,11 @@ exec 8<"$mnt/disk-drive-scsi0.raw"
 (cd "$mnt" && sleep 60) &
 sleeper=$!
 cleanup_fn kill "$sleeper"
-wait_until 5 test "$(readlink "/proc/$sleeper/cwd")" = "$mnt"
+stands_in_it()
+{
+    [ "$(readlink "/proc/$sleeper/cwd")" = "$mnt" ]
+}
+wait_until 5 stands_in_it
 kill -TERM "$(vmafs_pid "$mnt")"
 not_mounted()
 {
