@@ -19,7 +19,8 @@
  * Not counted are standard error, and descriptors that are neither files nor pipes.  Of allocations only
  * GLib's g_try_...() can fail: all others abort the program, by design of GLib, and are bounded instead.
  *
- * Locking: none; what is shared are atomics.  Before the constructor has run all calls go through.
+ * Locking: none; what is shared are atomics.  Before main() all calls go through: what the loader does, and
+ * what compilers add to a program, is not what is tested.
  */
 #undef _FILE_OFFSET_BITS
 #undef _TIME_BITS
@@ -224,7 +225,7 @@ of_descriptor (int fd, int possible)
   return result;
 }
 
-__attribute__ ((constructor)) static void
+static void
 start (void)
 {
   const char *path = getenv ("FAULTS_STATE"), *program = getenv ("FAULTS_PROGRAM");
@@ -465,3 +466,29 @@ ALLOCATES (g_try_malloc_n, (size_t n, size_t size), (n, size))
 ALLOCATES (g_try_malloc0_n, (size_t n, size_t size), (n, size))
 ALLOCATES (g_try_realloc, (void *old, size_t size), (old, size))
 ALLOCATES (g_try_realloc_n, (void *old, size_t n, size_t size), (old, n, size))
+
+static int (*real_main) (int, char **, char **);
+
+static int
+start_and_run (int argc, char **argv, char **envp)
+{
+  start ();
+  return real_main (argc, argv, envp);
+}
+
+/* Called by _start with the program's main(). */
+EXPORT int __libc_start_main (int (*main) (int, char **, char **), int argc, char **argv,
+                              void (*init) (void), void (*fini) (void), void (*rtld_fini) (void),
+                              void *stack_end);
+
+EXPORT int
+__libc_start_main (int (*main) (int, char **, char **), int argc, char **argv,
+                   void (*init) (void), void (*fini) (void), void (*rtld_fini) (void),
+                   void *stack_end)
+{
+  __typeof__ (__libc_start_main) *next
+      = (__typeof__ (__libc_start_main) *) dlsym (RTLD_NEXT, "__libc_start_main");
+
+  real_main = main;
+  return next (start_and_run, argc, argv, init, fini, rtld_fini, stack_end);
+}
