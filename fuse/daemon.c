@@ -53,6 +53,17 @@ wait_for_child (pid_t child, int fd)
   _exit (WIFEXITED (status) && WEXITSTATUS (status) != 0 ? WEXITSTATUS (status) : EXIT_FAILURE);
 }
 
+static gboolean
+tell (int fd, const char *text, gsize size)
+{
+  gssize n;
+
+  do
+    n = write (fd, text, size);
+  while (n < 0 && errno == EINTR);
+  return n == (gssize)size;
+}
+
 VmaDaemon *
 vma_daemon_start (gboolean background, int ready_fd)
 {
@@ -84,7 +95,7 @@ void
 vma_daemon_ready (VmaDaemon *daemon)
 {
   if (daemon->ready_fd >= 0) {
-    if (write (daemon->ready_fd, "ready\n", 6) != 6)
+    if (!tell (daemon->ready_fd, "ready\n", 6))
       vma_log ("cannot write to ready_fd %d: %s", daemon->ready_fd, g_strerror (errno));
     close (daemon->ready_fd);
     daemon->ready_fd = -1;
@@ -106,7 +117,7 @@ vma_daemon_ready (VmaDaemon *daemon)
    * its mount, and nobody else.
    */
   setsid ();
-  if (chdir ("/") != 0 || write (daemon->parent_fd, "", 1) != 1)
+  if (chdir ("/") != 0 || !tell (daemon->parent_fd, "", 1))
     vma_log ("cannot tell the parent that the mount is ready: %s", g_strerror (errno));
   close (daemon->parent_fd);
   daemon->parent_fd = -1;

@@ -346,6 +346,8 @@ vma_directory_start_housekeeper (VmaDirectory *directory, GError **error)
   int failed = pthread_create (&directory->housekeeper, NULL, housekeeper_thread, directory);
   pthread_sigmask (SIG_SETMASK, &old, NULL);
   directory->has_housekeeper = failed == 0;
+  if (failed == 0)
+    failed = vma_workers_start (directory->workers);
   if (failed != 0)
     vma_set_errno_error (error, failed, "%s: cannot start a thread", directory->path);
   return failed == 0;

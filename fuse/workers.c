@@ -55,24 +55,41 @@ worker_thread (void *data)
   return NULL;
 }
 
+/* The caller holds the lock. */
+static int
+add_thread (VmaWorkers *workers)
+{
+  sigset_t all, old;
+
+  sigfillset (&all); /* signals are for the main thread */
+  pthread_sigmask (SIG_SETMASK, &all, &old);
+  int failed
+      = pthread_create (&workers->threads[workers->n_threads], NULL, worker_thread, workers);
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  if (failed == 0)
+    workers->n_threads++;
+  return failed;
+}
+
+int
+vma_workers_start (VmaWorkers *workers)
+{
+  VMA_LOCK (&workers->lock);
+  return add_thread (workers);
+}
+
 void
 vma_workers_push (VmaWorkers *workers, void (*run) (gpointer data), gpointer data)
 {
   Job *job = g_new (Job, 1);
-  sigset_t all, old;
 
   *job = (Job){ run, data };
   VMA_LOCK (&workers->lock);
   g_queue_push_tail (&workers->jobs, job);
   pthread_cond_signal (&workers->pushed);
-  if (workers->jobs.length <= workers->idle || workers->n_threads == workers->max_threads
-      || workers->stopped)
-    return;
-  sigfillset (&all); /* signals are for the main thread */
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  if (pthread_create (&workers->threads[workers->n_threads], NULL, worker_thread, workers) == 0)
-    workers->n_threads++;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  if (workers->jobs.length > workers->idle && workers->n_threads < workers->max_threads
+      && !workers->stopped)
+    add_thread (workers); /* else one of those that are there does it, later */
 }
 
 void

@@ -312,7 +312,7 @@ store_index (VmaArchive *archive, VmaIndex *index)
 {
   g_autoptr (GError) error = NULL;
 
-  if (archive->index_path == NULL
+  if (archive->index_path == NULL || !vma_index_may_be_saved (index)
       || (vma_index_state (index) != VMA_INDEX_COMPLETE && vma_index_memory (index) > PARTIAL_MAX))
     return;
   if (!vma_saved_index_store (archive->index_path, &archive->key, archive->header, index, NULL,

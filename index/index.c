@@ -28,6 +28,7 @@ struct VmaIndex {
   _Atomic int state;
   Counter generation; /* grows with all that is added */
   atomic_int waiters;
+  _Atomic int unread; /* places that the system would not read */
 
   pthread_mutex_t lock; /* of all below, and of the condition */
   pthread_cond_t changed;
@@ -527,6 +528,18 @@ vma_index_add_damage (VmaIndex *index, guint64 start, guint64 end, const char *r
   }
   VmaDamage *last = g_ptr_array_index (index->damage, index->damage->len - 1);
   last->end = MAX (last->end, end);
+}
+
+void
+vma_index_note_unread (VmaIndex *index)
+{
+  atomic_store (&index->unread, TRUE);
+}
+
+gboolean
+vma_index_may_be_saved (VmaIndex *index)
+{
+  return !atomic_load (&index->unread);
 }
 
 void

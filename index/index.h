@@ -126,6 +126,14 @@ void vma_index_add_broken_extent (VmaIndex *index, const VmaExtent *extent, guin
                                   guint64 end);
 
 void vma_index_add_damage (VmaIndex *index, guint64 start, guint64 end, const char *reason);
+
+/*
+ * A place could not be read, which may be otherwise the next time: what is missing for that is not to be
+ * remembered for longer than this index lives.
+ */
+void vma_index_note_unread (VmaIndex *index);
+gboolean vma_index_may_be_saved (VmaIndex *index);
+
 void vma_index_set_position (VmaIndex *index, guint64 position);
 
 /*

@@ -222,6 +222,14 @@ is_hopeless (const GError *error)
          || g_error_matches (error, VMA_ERROR, VMA_ERROR_CONNECTION);
 }
 
+/* A read failed, and salvage goes on: the next scan may have more luck. */
+static void
+note_unread (VmaScanner *scanner, const GError *error)
+{
+  if (g_error_matches (error, VMA_ERROR, VMA_ERROR_IO))
+    vma_index_note_unread (scanner->index);
+}
+
 /* Reads and parses the header at `offset`. */
 static Step
 read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellable *cancellable,
@@ -239,6 +247,7 @@ read_extent (VmaScanner *scanner, guint64 offset, VmaExtent *extent, GCancellabl
       = window_at (scanner, offset, VMA_EXTENT_HEADER_SIZE, &bytes, cancellable, &local);
   if (got < 0) {
     gboolean hopeless = is_hopeless (local);
+    note_unread (scanner, local);
     g_propagate_error (error, g_steal_pointer (&local));
     return hopeless ? AT_FAILURE : AT_DAMAGE;
   }
@@ -309,6 +318,7 @@ find_next_header (VmaScanner *scanner, guint64 from, GCancellable *cancellable, 
       return G_MAXUINT64;
     }
     if (got < 0) {
+      note_unread (scanner, local);
       /* Where not even the size is known, nothing behind a broken place can be had. */
       if (vma_source_size (scanner->source) == VMA_SIZE_UNKNOWN)
         return from;
@@ -349,6 +359,7 @@ was_header (VmaScanner *scanner, guint64 expected, guint64 found, GCancellable *
                                  cancellable, &local);
 
   if (got < 0) {
+    note_unread (scanner, local);
     if (is_hopeless (local))
       g_propagate_error (error, g_steal_pointer (&local));
     return TRUE;

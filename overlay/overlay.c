@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "overlay/overlay.h"
 
+#include "base/io.h"
 #include "index/lock.h"
 #include "overlay/overlay-impl.h"
 #include "vma/bytes.h"
@@ -192,9 +193,8 @@ static gboolean
 write_pages (VmaOverlay *overlay, const ChangedPage *pages, guint n, GError **error)
 {
   for (guint i = 0; i < n; i++) {
-    gssize done = pwrite (overlay->fd, pages[i].bits, sizeof pages[i].bits, (off_t)pages[i].offset);
-    if (done != (gssize)sizeof pages[i].bits) {
-      vma_scratch_set_error (error, done < 0 ? errno : ENOSPC, "cannot write the map");
+    if (!vma_io_pwrite_all (overlay->fd, pages[i].bits, sizeof pages[i].bits, pages[i].offset)) {
+      vma_scratch_set_error (error, errno, "cannot write the map");
       return FALSE;
     }
   }

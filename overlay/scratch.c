@@ -126,10 +126,8 @@ write_new (int fd, const VmaOverlayLayout *layout, const guint8 *header, GError 
     vma_set_errno_error (error, errno, "no space for its map");
     return FALSE;
   }
-  gssize n = pwrite (fd, header, VMA_OVERLAY_HEADER_SIZE, 0);
-  if (n != VMA_OVERLAY_HEADER_SIZE || fsync (fd) != 0) {
-    vma_set_errno_error (error, n < 0 || n == VMA_OVERLAY_HEADER_SIZE ? errno : ENOSPC,
-                         "cannot write its header");
+  if (!vma_io_pwrite_all (fd, header, VMA_OVERLAY_HEADER_SIZE, 0) || fsync (fd) != 0) {
+    vma_set_errno_error (error, errno, "cannot write its header");
     return FALSE;
   }
   return TRUE;
@@ -239,6 +237,7 @@ check_file (int fd, const VmaOverlayLayout *layout, const guint8 *wanted, GError
 {
   g_autofree guint8 *found = g_malloc0 (VMA_OVERLAY_HEADER_SIZE);
   struct stat st;
+  int errnum = 0;
 
   if (fstat (fd, &st) != 0) {
     vma_set_errno_error (error, errno, "cannot read it");
@@ -248,8 +247,9 @@ check_file (int fd, const VmaOverlayLayout *layout, const guint8 *wanted, GError
     g_set_error (error, VMA_ERROR, VMA_ERROR_INVALID, "an overlay must be a regular file");
     return FALSE;
   }
-  if (pread (fd, found, VMA_OVERLAY_HEADER_SIZE, 0) < 0) {
-    vma_set_errno_error (error, errno, "cannot read it");
+  vma_io_pread (fd, found, VMA_OVERLAY_HEADER_SIZE, 0, &errnum);
+  if (errnum != 0) {
+    vma_set_errno_error (error, errnum, "cannot read it");
     return FALSE;
   }
   if (!vma_overlay_header_check (found, wanted, error))

@@ -113,7 +113,8 @@ tool_save_index (VmaArchive *archive, const char *dir)
 {
   VmaIndexKey key;
 
-  if (dir == NULL || !get_key (archive, &key, NULL))
+  if (dir == NULL || !vma_index_may_be_saved (vma_archive_index (archive))
+      || !get_key (archive, &key, NULL))
     return;
   g_autofree char *path = vma_saved_index_path (dir, &key);
   try_to_save (archive, path, &key);
@@ -136,9 +137,9 @@ index_archive (VmaArchive *archive, gboolean must_save, GError **error)
   }
   if (path == NULL)
     return TRUE;
-  if (must_save)
+  if (must_save) /* never with salvage */
     return get_key (archive, &key, error) && save (archive, path, &key, error);
-  if (get_key (archive, &key, NULL))
+  if (vma_index_may_be_saved (vma_archive_index (archive)) && get_key (archive, &key, NULL))
     try_to_save (archive, path, &key);
   return TRUE;
 }

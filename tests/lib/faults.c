@@ -204,6 +204,18 @@ fault (const char *call, int possible)
   return now ? kind : 0;
 }
 
+/* Memory that looks like a file: it may run short when it is written, and that is all. */
+static bool
+is_memory (int fd, const struct stat *st)
+{
+  char link[64], path[16];
+
+  if (st->st_nlink != 0)
+    return false;
+  snprintf (link, sizeof link, "/proc/self/fd/%d", fd);
+  return readlink (link, path, sizeof path) >= 7 && strncmp (path, "/memfd:", 7) == 0;
+}
+
 /* What can happen to reads or writes of a descriptor. */
 static int
 of_descriptor (int fd, int possible)
@@ -216,7 +228,7 @@ of_descriptor (int fd, int possible)
   inside = true;
   if (fstat (fd, &st) == 0) {
     if (S_ISREG (st.st_mode) || S_ISBLK (st.st_mode) || S_ISDIR (st.st_mode))
-      result = possible & ~AGAIN;
+      result = possible & (is_memory (fd, &st) ? SPACE : ~AGAIN);
     else if (S_ISFIFO (st.st_mode))
       result = possible & (INTR | SHORT);
   }
