@@ -257,11 +257,11 @@ def judge(command, result, wanted, before, unnoticed):
     return None
 
 
-def calls_to_fail(count, deep):
+def calls_to_fail(kind, count, deep):
     """Which of the calls at a site: those at the ends, and some between."""
-    chosen = {1, count}
+    chosen = {1, count} if kind == "eio" else {count}
     if deep:
-        chosen |= {2, 3, 4, 8, count // 2, count - 1}
+        chosen |= {1, 2, 3, 4, 8, count // 2, count - 1}
     return sorted(n for n in chosen if 1 <= n <= count)
 
 
@@ -343,7 +343,7 @@ class Campaign:
             for kind in site.can():
                 if kind in UNNOTICED and not self.deep:
                     continue            # all at once above
-                for n in calls_to_fail(site.calls, self.deep):
+                for n in calls_to_fail(kind, site.calls, self.deep):
                     self.one(command, wanted, f"{kind}:{site.hash:x}:{n}", kind in UNNOTICED, site)
                     if kind in LASTING:
                         self.one(command, wanted, f"{kind}:{site.hash:x}:{n}+", False, site)
