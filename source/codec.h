@@ -22,6 +22,10 @@ typedef struct {
   guint64 in;    /* offset in the compressed file of the first byte to decode */
   guint64 out;   /* offset in the archive of the first byte it gives */
   GBytes *state; /* what the codec needs besides; NULL for a fresh start (frame, member, block) */
+
+  /* Where the next checkpoint is in the compressed file, if decode() is about all up to there and
+   * must end at it: where nothing but a table says so.  0: nobody knows, or a hash will prove it. */
+  guint64 next;
 } VmaCheckpoint;
 
 typedef struct {

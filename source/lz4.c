@@ -67,7 +67,7 @@ emit_if_due (Lz4Pass *pass, GError **error)
   const Lz4Stream *stream = &pass->stream;
   guint64 spacing
       = stream->frame.independent ? pass->spacing : MAX (pass->spacing, SPACING_LINKED);
-  VmaCheckpoint checkpoint = { stream->offset, pass->out, NULL };
+  VmaCheckpoint checkpoint = { stream->offset, pass->out, NULL, 0 };
 
   if (stream->part != LZ4_PART_BLOCK && stream->part != LZ4_PART_MAGIC)
     return TRUE;
@@ -228,7 +228,7 @@ walk_emit (Walk *walk, guint64 in, GError **error)
 {
   guint8 packed[2] = { walk->frame.flags, walk->frame.sizes };
   g_autoptr (GBytes) state = g_bytes_new (packed, sizeof packed);
-  VmaCheckpoint checkpoint = { in, walk->out, state };
+  VmaCheckpoint checkpoint = { in, walk->out, state, 0 };
 
   walk->last = walk->out;
   return walk->sink->checkpoint (walk->sink->data, &checkpoint, error);
@@ -350,7 +350,7 @@ lz4_walk (const VmaCodecInput *input, const VmaCodecLimits *limits, const VmaPas
   /* What is whole stays readable: before damage, and before a frame that needs a pass, which begins
    * with a header. */
   if (!ok && walk.out > walk.last) {
-    VmaCheckpoint checkpoint = { reader.offset, walk.out, NULL };
+    VmaCheckpoint checkpoint = { reader.offset, walk.out, NULL, 0 };
     sink->checkpoint (sink->data, &checkpoint, NULL);
   }
   return ok;

@@ -190,7 +190,7 @@ emit (const VmaPassSink *sink, guint64 in, guint64 out, guint32 flags, GError **
 
   vma_put_be32 (packed, flags);
   g_autoptr (GBytes) state = g_bytes_new (packed, sizeof packed);
-  VmaCheckpoint checkpoint = { in, out, state };
+  VmaCheckpoint checkpoint = { in, out, state, 0 };
   return sink->checkpoint (sink->data, &checkpoint, error);
 }
 

@@ -753,6 +753,7 @@ vma_sidecar_read (VmaSidecar *sidecar, guint64 index, GError **error)
     snapshot.pieces = record_pieces (to, &snapshot.n_pieces);
   chunk->from.in = snapshot.from.in;
   chunk->from.out = snapshot.from.out;
+  chunk->from.next = snapshot.n_pieces == 0 && !snapshot.aborted ? snapshot.to.in : 0;
   chunk->size = snapshot.to.out - snapshot.from.out;
   if (!take_pieces (chunk, snapshot.pieces, snapshot.n_pieces) || !ok) {
     g_set_error (error, VMA_ERROR, VMA_ERROR_DAMAGED,

@@ -9,6 +9,7 @@
 
 #include "vma/error.h"
 
+#include <string.h>
 #include <zstd.h>
 
 /* Compressed bytes are read in pieces of this size for decoding in one go. */
@@ -23,6 +24,7 @@ typedef struct {
   guint8 *out;
   gsize size;
   gsize done;
+  gboolean exact; /* the frames must give `size` bytes and no more */
 } Job;
 
 static gboolean
@@ -33,6 +35,25 @@ damaged (guint64 offset, const char *reason, GError **error)
   return FALSE;
 }
 
+/* A block where not much room is left, and it may not give more. */
+static gboolean
+decode_last (Job *job, VmaZstdDecoder *decoder, const VmaZstdBlock *block, const guint8 *body,
+             gsize *given, GError **error)
+{
+  gsize room = job->size - job->done;
+  g_autofree guint8 *scratch = g_malloc (VMA_ZSTD_BLOCK_MAX);
+
+  if (!vma_zstd_decoder_block (decoder, block, body, scratch, VMA_ZSTD_BLOCK_MAX, given, error))
+    return FALSE;
+  if (*given > room) {
+    g_set_error_literal (error, VMA_ERROR, VMA_ERROR_DAMAGED,
+                         "the frame gives more than the seek table says");
+    return FALSE;
+  }
+  memcpy (job->out + job->done, scratch, *given);
+  return TRUE;
+}
+
 /* The blocks of one frame, until its end or until enough is there. */
 static gboolean
 decode_blocks (Job *job, VmaZstdDecoder *decoder, gboolean checksum, gboolean verify,
@@ -40,7 +61,7 @@ decode_blocks (Job *job, VmaZstdDecoder *decoder, gboolean checksum, gboolean ve
 {
   VmaZstdBlock block = { .last = FALSE };
 
-  while (!block.last && job->done < job->size) {
+  while (!block.last && (job->done < job->size || job->exact)) {
     const guint8 *data = vma_zstd_input_need (&job->in, VMA_ZSTD_BLOCK_HEADER, error);
     gsize given;
 
@@ -51,8 +72,12 @@ decode_blocks (Job *job, VmaZstdDecoder *decoder, gboolean checksum, gboolean ve
     data = vma_zstd_input_need (&job->in, VMA_ZSTD_BLOCK_HEADER + block.body, error);
     if (data == NULL)
       return FALSE;
-    if (!vma_zstd_decoder_block (decoder, &block, data + VMA_ZSTD_BLOCK_HEADER,
-                                 job->out + job->done, job->size - job->done, &given, error)) {
+    const guint8 *body = data + VMA_ZSTD_BLOCK_HEADER;
+    gsize room = job->size - job->done;
+    if (job->exact && room < VMA_ZSTD_BLOCK_MAX
+            ? !decode_last (job, decoder, &block, body, &given, error)
+            : !vma_zstd_decoder_block (decoder, &block, body, job->out + job->done, room, &given,
+                                       error)) {
       g_prefix_error (error, "offset %" G_GUINT64_FORMAT ": ", job->in.at);
       return FALSE;
     }
@@ -317,6 +342,17 @@ decode_from_state (Job *job, VmaZstdDecoder *decoder, GBytes *bytes, GError **er
   return done || decode_rest (job, decoder, &state, error);
 }
 
+/* All is there.  Up to the next checkpoint only frames may come that give nothing. */
+static gboolean
+check_end (Job *job, VmaZstdDecoder *decoder, guint64 next, GError **error)
+{
+  while (job->in.at < next)
+    if (!decode_frame (job, decoder, error))
+      return FALSE;
+  return job->in.at == next
+         || damaged (job->in.at, "a frame ends where the seek table does not say so", error);
+}
+
 gboolean
 vma_zstd_decode (const VmaCheckpoint *from, const VmaCodecInput *input,
                  const VmaCodecLimits *limits, guint8 *out, gsize size, GError **error)
@@ -326,10 +362,13 @@ vma_zstd_decode (const VmaCheckpoint *from, const VmaCodecInput *input,
   gboolean ok = decoder != NULL;
 
   vma_zstd_input_init (&job.in, input, from->in);
+  job.exact = from->next != 0 && from->state == NULL;
   if (ok && size > 0 && from->state != NULL)
     ok = decode_from_state (&job, decoder, from->state, error);
   while (ok && job.done < size)
     ok = decode_frame (&job, decoder, error);
+  if (ok && job.exact)
+    ok = check_end (&job, decoder, from->next, error);
   vma_zstd_input_clear (&job.in);
   return ok;
 }
