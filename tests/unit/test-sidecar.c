@@ -30,7 +30,7 @@ append (VmaSidecar *sidecar, guint first, guint last)
 {
   for (guint i = first; i < last; i++) {
     g_autoptr (GBytes) state = g_bytes_new (&i, sizeof i);
-    VmaCheckpoint checkpoint = { 10 * i, 1000 * (guint64) i, state };
+    VmaCheckpoint checkpoint = { 10 * i, 1000 * (guint64) i, state, 0 };
     VmaPiece pieces[2] = { { .size = 400 }, { .size = 600 } };
     pieces[1].hash[0] = (guint8) i;
     g_assert_true (vma_sidecar_append (sidecar, &checkpoint, pieces, 2, NULL));
