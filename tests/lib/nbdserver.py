@@ -18,10 +18,14 @@ EIO = 5
 
 
 class NbdServer:
-    """answer(offset, size) gives the bytes, or None for an error; it may take its time."""
+    """
+    answer(offset, size) gives the bytes, None for EIO, or the number of another error; it may take its time.
+    `blocks` are the sizes of blocks that it speaks of: the least, the best, the largest.
+    """
 
-    def __init__(self, path, size, answer):
+    def __init__(self, path, size, answer, blocks=None, greeting=b"NBDMAGICIHAVEOPT"):
         self.size, self.answer, self.reads = size, answer, []
+        self.blocks, self.greeting = blocks, greeting
         self.path = path
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -56,12 +60,12 @@ class NbdServer:
     def _read(self, connection, lock, cookie, offset, size):
         self.reads.append((offset, size))
         data = self.answer(offset, size)
+        error = EIO if data is None else data if isinstance(data, int) else 0
         with contextlib.suppress(OSError), lock:
-            connection.sendall(struct.pack(">IIQ", REPLY, 0 if data is not None else EIO, cookie)
-                               + (data or b""))
+            connection.sendall(struct.pack(">IIQ", REPLY, error, cookie) + (b"" if error else data))
 
     def _negotiate(self, connection):
-        connection.sendall(b"NBDMAGIC" + b"IHAVEOPT" + struct.pack(">H", 3))
+        connection.sendall(self.greeting + struct.pack(">H", 3))
         self._receive(connection, 4)
         flags = 1 | 2 | 1 << 8      # has flags, read-only, several connections see the same
         while True:
@@ -73,6 +77,8 @@ class NbdServer:
                                    + data)
             if option == GO:
                 reply(3, struct.pack(">HQH", 0, self.size, flags))
+                if self.blocks is not None:
+                    reply(3, struct.pack(">HIII", 3, *self.blocks))
                 reply(1)
                 return True
             if option == ABORT:
