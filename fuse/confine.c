@@ -3,53 +3,20 @@
 
 #include "fuse/archive-name.h"
 #include "overlay/overlay.h"
+#include "sandbox/archive.h"
 #include "source/nbd-uri.h"
 #include "vma/error.h"
 
 #include <linux/capability.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* Files that a URI names: the user's own wish. */
-static void
-allow_uri (VmaSandbox *sandbox, const char *uri)
-{
-  g_autoptr (GUri) parsed = g_uri_parse (uri, G_URI_FLAGS_PARSE_RELAXED | G_URI_FLAGS_ENCODED_QUERY,
-                                         NULL);
-  const char *query = parsed != NULL ? g_uri_get_query (parsed) : NULL;
-  g_autoptr (GHashTable) parameters
-      = query != NULL ? g_uri_parse_params (query, -1, "&;", G_URI_PARAMS_NONE, NULL) : NULL;
-  const char *value;
-
-  vma_sandbox_allow_network (sandbox);
-  vma_sandbox_allow (sandbox, "/etc/pki/libnbd", VMA_SANDBOX_READ);
-  if (g_get_home_dir () != NULL)
-    for (guint i = 0; i < 2; i++) {
-      g_autofree char *keys = g_build_filename (
-          g_get_home_dir (), i == 0 ? ".pki/libnbd" : ".config/pki/libnbd", NULL);
-      vma_sandbox_allow (sandbox, keys, VMA_SANDBOX_READ);
-    }
-  if (parameters == NULL)
-    return;
-  if ((value = g_hash_table_lookup (parameters, "tls-certificates")) != NULL)
-    vma_sandbox_allow (sandbox, value, VMA_SANDBOX_READ);
-  if ((value = g_hash_table_lookup (parameters, "tls-psk-file")) != NULL)
-    vma_sandbox_allow (sandbox, value, VMA_SANDBOX_READ);
-  if ((value = g_hash_table_lookup (parameters, "socket")) != NULL)
-    vma_sandbox_allow (sandbox, value, VMA_SANDBOX_READ | VMA_SANDBOX_WRITE);
-}
 
 static void
 allow_archive (VmaSandbox *sandbox, const char *path, const VmaMountOptions *options)
 {
   struct stat st;
 
-  if (vma_nbd_is_uri (path)) {
-    allow_uri (sandbox, path);
-    return;
-  }
-  vma_sandbox_allow (sandbox, path, VMA_SANDBOX_READ);
+  vma_sandbox_allow_archive (sandbox, path);
   /* Whether somebody still writes it is asked for by a lease (source/follow.c). */
   if (options->follow && stat (path, &st) == 0 && st.st_uid != geteuid ())
     vma_sandbox_keep_capability (sandbox, CAP_LEASE);
@@ -107,23 +74,16 @@ enter (VmaMountOptions *options, GError **error)
     allow_archive (sandbox, options->base, options);
   if (options->overlay)
     allow_overlay (sandbox, options);
-  /* Only what is there can be allowed. */
-  if (options->cache_dir != NULL && (remote || access (options->archive, F_OK) == 0)) {
-    g_mkdir_with_parents (options->cache_dir, 0700);
-    vma_sandbox_allow (sandbox, options->cache_dir,
-                       VMA_SANDBOX_READ | VMA_SANDBOX_WRITE | VMA_SANDBOX_CREATE);
-  }
+  if (options->cache_dir != NULL && (remote || access (options->archive, F_OK) == 0))
+    vma_sandbox_allow_cache (sandbox, options->cache_dir);
   return vma_sandbox_enter (sandbox, &options->confined, error);
 }
 
 gboolean
 vma_confine (VmaMountOptions *options, GError **error)
 {
-  options->confined = (VmaSandboxReport){ .off = TRUE };
-  if (VMA_SANDBOX_OFF)
-    options->confined.reason = "this build measures or checks itself";
-  else if (options->sandbox == VMA_MOUNT_SANDBOX_OFF)
-    options->confined.reason = "-o no_sandbox";
+  if (options->sandbox == VMA_MOUNT_SANDBOX_OFF)
+    options->confined = (VmaSandboxReport){ .off = TRUE, .reason = "-o no_sandbox" };
   else if (!enter (options, error))
     return FALSE;
   const char *missing = vma_sandbox_missing (&options->confined);

@@ -5,6 +5,7 @@
 #include "fuse/readahead.h"
 #include "fuse/request.h"
 #include "index/lock.h"
+#include "source/sidecar.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -155,15 +156,8 @@ do_mount (Keeper *keeper)
 static void
 do_temporary (Keeper *keeper)
 {
-  const char *dir = g_get_tmp_dir ();
-  int fd = open (dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  int fd = vma_sidecar_open_temporary ();
 
-  if (fd < 0) {
-    g_autofree char *name = g_build_filename (dir, "vma-XXXXXX", NULL);
-    fd = g_mkstemp_full (name, O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0)
-      unlink (name);
-  }
   send_reply (keeper->socket, fd >= 0 ? 0 : errno, &fd, fd >= 0);
   if (fd >= 0)
     close (fd);

@@ -94,10 +94,14 @@ gboolean
 vma_landlock_allow (VmaLandlock *landlock, const char *path, VmaSandboxAccess access)
 {
   struct stat st;
-  int fd = open (path, O_PATH | O_CLOEXEC);
+  int fd;
 
+  do
+    fd = open (path, O_PATH | O_CLOEXEC);
+  while (fd < 0 && errno == EINTR);
+  /* What cannot be opened now cannot be opened later either, unless we are short of something. */
   if (fd < 0)
-    return TRUE; /* nobody will be able to open it, rule or not */
+    return errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != EIO;
   struct landlock_path_beneath_attr rule
       = { .allowed_access = rights (access) & landlock->handled.fs, .parent_fd = fd };
   gboolean ok = fstat (fd, &st) == 0;

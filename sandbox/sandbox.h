@@ -8,7 +8,8 @@
  * those on a list (seccomp).  What is open already stays open.
  *
  * Any program may use it, once, while it has a single thread.  A kernel that lacks a part is no
- * error; the report says what was put into force.
+ * error; the report says what was put into force.  Builds with sanitizers, or that count lines, need
+ * files and system calls of their own: there it is off.
  */
 #pragma once
 

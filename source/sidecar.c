@@ -214,10 +214,16 @@ open_unnamed_in (const char *directory)
   return fd;
 }
 
+int
+vma_sidecar_open_temporary (void)
+{
+  return open_unnamed_in (g_get_tmp_dir ());
+}
+
 static int
 open_temporary (gpointer data G_GNUC_UNUSED)
 {
-  return open_unnamed_in (g_get_tmp_dir ());
+  return vma_sidecar_open_temporary ();
 }
 
 static int (*temporary) (gpointer data) = open_temporary;

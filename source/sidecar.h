@@ -62,6 +62,9 @@ void vma_sidecar_free (VmaSidecar *sidecar);
  * and not from where temporary files go: a program may be confined.  Before there are threads.
  */
 void vma_sidecar_set_temporary (int (*open_file) (gpointer data), gpointer data);
+
+/* An unnamed file where temporary files go; -1 and errno. */
+int vma_sidecar_open_temporary (void);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaSidecar, vma_sidecar_free)
 
 /* Whether it knows the whole file: then nothing may be appended. */

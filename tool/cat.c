@@ -88,6 +88,7 @@ tool_cat (int argc, char **argv)
 
   if (arguments == NULL)
     return status;
+  tool_guest_confine (arguments, &options);
   tool_interrupt_start ();
   for (guint i = 0; arguments[i] != NULL && status == TOOL_OK; i++) {
     g_autoptr (GError) error = NULL;

@@ -3,6 +3,7 @@
 
 #include "source/nbd-uri.h"
 #include "image/find.h"
+#include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/open.h"
@@ -196,6 +197,21 @@ find_inside (ToolGuestPath *path, const char *inside, GError **error)
                 "part=...,overlay may get it)",
                 path->prefix, problem, vma_archive_path (path->archive));
   return TRUE;
+}
+
+void
+tool_guest_confine (char **texts, const ToolGuestOptions *options)
+{
+  g_autoptr (GPtrArray) archives = g_ptr_array_new_with_free_func (g_free);
+  const char *inside;
+
+  for (guint i = 0; texts[i] != NULL; i++) {
+    char *archive = split_archive (texts[i], &inside);
+    if (archive != NULL)
+      g_ptr_array_add (archives, archive);
+  }
+  g_ptr_array_add (archives, NULL);
+  tool_confine ((const char *const *) archives->pdata, options->cache_option);
 }
 
 ToolGuestPath *

@@ -31,6 +31,13 @@ typedef struct {
  */
 ToolGuestPath *tool_guest_open (const char *text, const ToolGuestOptions *options, gboolean *usage,
                                 GError **error);
+
+/*
+ * For a command that only reads and prints: confines the program to the archives that are named in
+ * these arguments (tool/confine.h).
+ */
+void tool_guest_confine (char **texts, const ToolGuestOptions *options);
+
 void tool_guest_free (ToolGuestPath *path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (ToolGuestPath, tool_guest_free)
 

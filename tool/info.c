@@ -5,6 +5,7 @@
 #include "base/json-put.h"
 #include "image/image.h"
 #include "tool/command.h"
+#include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/open.h"
@@ -253,6 +254,7 @@ tool_info (int argc, char **argv)
 
   if (arguments == NULL)
     return status;
+  tool_confine_to (arguments[0], cache);
   tool_interrupt_start ();
   return info (arguments[0], cache, as_json);
 }

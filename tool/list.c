@@ -4,6 +4,7 @@
  */
 #include "base/json-put.h"
 #include "tool/command.h"
+#include "tool/confine.h"
 #include "tool/message.h"
 #include "tool/open.h"
 #include "tool/options.h"
@@ -69,6 +70,7 @@ tool_list (int argc, char **argv)
 
   if (arguments == NULL)
     return status;
+  tool_confine_to (arguments[0], "none");
   g_autoptr (VmaArchive) archive = tool_open (arguments[0], NULL, FALSE, &error);
   if (archive == NULL)
     return tool_fail (error, NULL);

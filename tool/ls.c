@@ -268,6 +268,7 @@ tool_ls (int argc, char **argv)
 
   if (arguments == NULL)
     return status;
+  tool_guest_confine (arguments, &listing.guest);
   tool_interrupt_start ();
   g_autoptr (GHashTable) seen = g_hash_table_new (NULL, NULL);
   listing.seen = seen;

@@ -8,6 +8,7 @@
 #include "image/find.h"
 #include "image/image.h"
 #include "tool/command.h"
+#include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/open.h"
@@ -178,6 +179,7 @@ tool_map (int argc, char **argv)
     return status;
   if (output != NULL && strcmp (output, "human") != 0 && strcmp (output, "json") != 0)
     return tool_usage_error (argv[0], "--output is human or json, not '%s'", output);
+  tool_confine_to (arguments[0], cache);
   tool_interrupt_start ();
   return map (arguments[0], arguments[1], cache, g_strcmp0 (output, "json") == 0);
 }

@@ -6,6 +6,7 @@
 #include "guest/guest.h"
 #include "image/find.h"
 #include "tool/command.h"
+#include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/open.h"
@@ -217,6 +218,7 @@ tool_parts (int argc, char **argv)
 
   if (arguments == NULL)
     return status;
+  tool_confine_to (arguments[0], cache_option);
   tool_interrupt_start ();
   g_autofree char *cache = tool_cache_dir (cache_option);
   g_autoptr (VmaArchive) archive = tool_open (arguments[0], cache, salvage, &error);

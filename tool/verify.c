@@ -8,6 +8,7 @@
  */
 #include "base/json-put.h"
 #include "tool/command.h"
+#include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/loss.h"
 #include "tool/message.h"
@@ -212,6 +213,7 @@ tool_verify (int argc, char **argv)
   else if (arguments != NULL && options.as_json && options.verbose)
     status = tool_usage_error (argv[0], "either --json or -v");
   else if (arguments != NULL) {
+    tool_confine_to (arguments[0], options.index_cache);
     tool_interrupt_start ();
     status = verify (arguments[0], &options);
   }
