@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What of the system the driver needs for a mount, as a plan for sandbox/.  Main thread, before there
- * are others.
+ * What of the system the driver needs for a mount, as a plan for sandbox/.  Main thread, before
+ * there are others.
  */
 #pragma once
 

@@ -23,7 +23,13 @@
 #include <unistd.h>
 
 /* Orders. */
-enum { ORDER_MOUNT = 'm', ORDER_TEMPORARY = 't', ORDER_NAME = 'n', ORDER_READY = 'r', ORDER_UNMOUNT = 'u' };
+enum {
+  ORDER_MOUNT = 'm',
+  ORDER_TEMPORARY = 't',
+  ORDER_NAME = 'n',
+  ORDER_READY = 'r',
+  ORDER_UNMOUNT = 'u',
+};
 
 /* A reply: 0 or an errno, and descriptors. */
 enum { MAX_FDS = 2 };
@@ -205,8 +211,8 @@ remove_scratch (const Keeper *keeper)
 }
 
 /*
- * The driver died without a word.  With auto_unmount a fusermount3 waits for our end, and unmounts if
- * the connection is gone by then: so it has to be, on the driver's side and on ours.
+ * The driver died without a word.  With auto_unmount a fusermount3 waits for our end, and unmounts
+ * if the connection is gone by then: so it has to be, on the driver's side and on ours.
  */
 static void
 let_go (const Keeper *keeper)
@@ -279,6 +285,7 @@ vma_keeper_start (const VmaMountOptions *options, VmaKeeperSession new_session, 
       .scratch_fd = options->overlay_file != NULL ? options->scratch.fd : -1,
     };
     rename_process (argv, options->mountpoint);
+    vma_log_forget_syslog ();
     close_others (&keeper);
     keep (&keeper);
   }

@@ -2,14 +2,15 @@
 /*
  * The keeper: a small process beside the driver that mounts and unmounts for it.
  *
- * The driver confines itself before it looks at the archive, and then may neither mount nor unmount,
- * nor start fusermount3, which does so for users; and the mount is only made when the archive turns
- * out to be good.  So a child that never sees a byte of the archive is forked before.  It waits for
- * orders of one byte, and knows by itself what to mount where: whoever takes over the driver can have
- * the mount made or ended, a new overlay named, and get nameless temporary files, and that is all.
+ * The driver confines itself before it looks at the archive, and then may neither mount nor
+ * unmount, nor start fusermount3, which does so for users; and the mount is only made when the
+ * archive turns out to be good.  So a child that never sees a byte of the archive is forked
+ * before.  It waits for orders of one byte, and knows by itself what to mount where: whoever takes
+ * over the driver can have the mount made or ended, a new overlay named, and get nameless temporary
+ * files, and that is all.
  *
- * It ends with the driver.  If the driver dies without a word, the mount stays, as a dead one, unless
- * there is auto_unmount.
+ * It ends with the driver.  If the driver dies without a word, the mount stays, as a dead one,
+ * unless there is auto_unmount.
  *
  * Any thread may call any function but start and free.
  */
@@ -23,8 +24,8 @@ typedef struct VmaKeeper VmaKeeper;
 typedef struct fuse_session *(*VmaKeeperSession) (const VmaMountOptions *options, void *data);
 
 /*
- * Forks; while there is one thread.  `new_session` makes the session that the keeper mounts.  NULL and
- * an error.
+ * Forks; while there is one thread.  `new_session` makes the session that the keeper mounts.  NULL
+ * and an error.
  */
 VmaKeeper *vma_keeper_start (const VmaMountOptions *options, VmaKeeperSession new_session,
                              char **argv, GError **error);
@@ -36,8 +37,8 @@ int vma_keeper_mount (VmaKeeper *keeper, int *readahead_fd);
 int vma_keeper_open_temporary (VmaKeeper *keeper);
 
 /*
- * Gives the file that was prepared as an overlay its name; 0 or an errno.  If the mount never becomes
- * ready, the keeper takes the name away again.
+ * Gives the file that was prepared as an overlay its name; 0 or an errno.  If the mount never
+ * becomes ready, the keeper takes the name away again.
  */
 int vma_keeper_name_overlay (VmaKeeper *keeper);
 

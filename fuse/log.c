@@ -59,6 +59,12 @@ vma_log_prepare_syslog (void)
 }
 
 void
+vma_log_forget_syslog (void)
+{
+  closelog ();
+}
+
+void
 vma_log_to_syslog (void)
 {
   atomic_store (&use_syslog, TRUE);

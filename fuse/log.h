@@ -23,5 +23,8 @@ const char *vma_log_advice (const GError *error);
 /* Connects to the system log, while that is allowed. */
 void vma_log_prepare_syslog (void);
 
+/* Forgets that connection, without a word: in a child that closes descriptors. */
+void vma_log_forget_syslog (void);
+
 /* From now on to the system log. */
 void vma_log_to_syslog (void);

@@ -111,7 +111,10 @@ serve (VmaMount *mount, struct fuse_session *session)
   return result < 0 ? EXIT_FAILURE : EXIT_SUCCESS; /* > 0: a signal, which is a way to ask */
 }
 
-/* Gives the session its connection to the kernel: one that somebody has mounted already, or a new one. */
+/*
+ * Gives the session its connection to the kernel: one that somebody has mounted already, or a new
+ * one.
+ */
 static gboolean
 connect_session (VmaMount *mount, struct fuse_session *session)
 {

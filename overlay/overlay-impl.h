@@ -58,7 +58,8 @@ int vma_scratch_open_temporary (int prepared, const VmaOverlayLayout *layout, GE
  * become it, and is taken.
  */
 int vma_scratch_open (const char *file, const VmaOverlayPrepared *prepared,
-                      const VmaOverlayLayout *layout, const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
+                      const VmaOverlayLayout *layout,
+                      const guint8 header[VMA_OVERLAY_HEADER_SIZE], gboolean *created,
                       GError **error);
 
 /* Stops the thread, if it is `running`. */

@@ -29,8 +29,8 @@ typedef struct VmaOverlayDisk VmaOverlayDisk; /* overlay/disk.h */
 VmaOverlay *vma_overlay_open (const char *file, VmaArchive *archive, GError **error);
 
 /*
- * The same in two steps, for a program that confines itself in between and then cannot make files: the
- * file is made beforehand, without a name, and gets that from a function of the caller's.
+ * The same in two steps, for a program that confines itself in between and then cannot make files:
+ * the file is made beforehand, without a name, and gets that from a function of the caller's.
  */
 typedef struct {
   int fd;                      /* -1: none; open does it all */
@@ -64,8 +64,8 @@ VmaOverlayDisk *vma_overlay_disk (VmaOverlay *overlay, guint8 device);
 gboolean vma_overlay_sync (VmaOverlay *overlay, GError **error);
 
 /*
- * From now on what was written is synced after so many seconds, also if nobody asks for it.  A named
- * file only.
+ * From now on what was written is synced after so many seconds, also if nobody asks for it.  A
+ * named file only.
  */
 void vma_overlay_start_flusher (VmaOverlay *overlay, guint seconds);
 

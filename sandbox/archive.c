@@ -33,13 +33,17 @@ allow_uri (VmaSandbox *sandbox, const char *uri)
     vma_sandbox_allow (sandbox, value, VMA_SANDBOX_READ | VMA_SANDBOX_WRITE);
 }
 
-void
+gboolean
 vma_sandbox_allow_archive (VmaSandbox *sandbox, const char *path)
 {
-  if (vma_nbd_is_uri (path))
+  const char *file = strcmp (path, "-") == 0 ? "/dev/stdin" : path;
+
+  if (vma_nbd_is_uri (path)) {
     allow_uri (sandbox, path);
-  else
-    vma_sandbox_allow (sandbox, strcmp (path, "-") == 0 ? "/dev/stdin" : path, VMA_SANDBOX_READ);
+    return TRUE;
+  }
+  vma_sandbox_allow (sandbox, file, VMA_SANDBOX_READ);
+  return g_file_test (file, G_FILE_TEST_EXISTS);
 }
 
 void

@@ -6,8 +6,8 @@
 
 #include "sandbox/sandbox.h"
 
-/* The archive at `path`, which may be a URI, or "-" for standard input. */
-void vma_sandbox_allow_archive (VmaSandbox *sandbox, const char *path);
+/* The archive at `path`, which may be a URI, or "-" for standard input.  FALSE: there is none. */
+gboolean vma_sandbox_allow_archive (VmaSandbox *sandbox, const char *path);
 
 /* The cache directory, which is made if it is not there. */
 void vma_sandbox_allow_cache (VmaSandbox *sandbox, const char *directory);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A list of what is allowed.  All else fails with ENOSYS, so that libraries fall back on what they did
- * before there was such a call; what is refused on purpose, by its arguments, with EPERM.  Nothing is
- * killed: a message is better than a mount that dies.
+ * A list of what is allowed.  All else fails with ENOSYS, so that libraries fall back on what they
+ * did before there was such a call; what is refused on purpose, by its arguments, with EPERM.
+ * Nothing is killed: a message is better than a mount that dies.
  */
 #include "sandbox/filter.h"
 
@@ -27,7 +27,8 @@ static const char *const allowed[] = {
   "dup2", "dup3", "fcntl", "fcntl64", "pipe", "pipe2", "utimensat",
   "utimensat_time64", "memfd_create", "eventfd", "eventfd2",
   /* names, within what Landlock leaves */
-  "open", "openat", "openat2", "stat", "stat64", "lstat", "lstat64", "fstat", "fstat64", "newfstatat",
+  "open", "openat", "openat2", "stat", "stat64", "lstat", "lstat64", "fstat", "fstat64",
+  "newfstatat",
   "fstatat64", "statx", "statfs", "statfs64", "fstatfs", "fstatfs64", "access", "faccessat",
   "faccessat2", "readlink", "readlinkat", "getdents", "getdents64", "getcwd", "chdir", "mkdir",
   "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "umask",
@@ -35,12 +36,15 @@ static const char *const allowed[] = {
   "brk", "munmap", "mremap", "madvise", "mincore", "mlock", "munlock", "membarrier", "msync",
   /* threads, signals and time */
   "exit", "exit_group", "futex", "futex_time64", "futex_waitv", "futex_wake", "futex_wait",
-  "futex_requeue", "set_robust_list", "get_robust_list", "rseq", "set_tid_address", "set_thread_area",
+  "futex_requeue", "set_robust_list", "get_robust_list", "rseq", "set_tid_address",
+  "set_thread_area",
   "get_thread_area", "arch_prctl", "gettid", "getpid", "getppid", "getpgrp", "getpgid", "getsid",
   "setsid", "sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler",
   "sched_get_priority_max", "sched_get_priority_min", "getpriority", "getcpu", "rt_sigaction",
-  "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigtimedwait", "rt_sigsuspend", "sigreturn",
-  "sigaltstack", "pause", "restart_syscall", "nanosleep", "clock_nanosleep", "clock_nanosleep_time64",
+  "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigtimedwait", "rt_sigsuspend",
+  "sigreturn",
+  "sigaltstack", "pause", "restart_syscall", "nanosleep", "clock_nanosleep",
+  "clock_nanosleep_time64",
   "clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64", "gettimeofday", "time",
   "times", "wait4", "waitid", "waitpid",
   /* waiting */
@@ -114,7 +118,11 @@ static gboolean
 allow_by_arguments (scmp_filter_ctx filter)
 {
   static const unsigned long prctls[] = { PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE,
-                                          PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS, PR_SET_VMA };
+                                          PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS,
+#ifdef PR_SET_VMA
+                                          PR_SET_VMA, /* names of memory, for the allocator */
+#endif
+  };
   /* Whether it is a terminal; what libnbd asks a socket.  Not: to type into a terminal. */
   static const unsigned long ioctls[] = { TCGETS, FIONREAD, FIONBIO };
   static const char *const refused[]
@@ -138,8 +146,8 @@ allow_by_arguments (scmp_filter_ctx filter)
         != 0)
       return FALSE;
   /*
-   * Threads, and no processes.  clone3() has its flags in memory, where no filter sees them: it gets
-   * ENOSYS like all that is unknown, and the C library takes clone().
+   * Threads, and no processes.  clone3() has its flags in memory, where no filter sees them: it
+   * gets ENOSYS like all that is unknown, and the C library takes clone().
    */
   return seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (clone), 1,
 #if defined(__s390__) || defined(__s390x__)

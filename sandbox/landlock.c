@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 /*
- * The interface as of version 6; what the headers at hand know may be older, and what the kernel knows
- * may be older still.
+ * The interface as of version 6; what the headers at hand know may be older, and what the kernel
+ * knows may be older still.
  */
 typedef struct {
   guint64 fs, net, scoped;

@@ -10,8 +10,8 @@
 guint64 vma_privileges_capabilities (void);
 
 /*
- * The capability without which `path` cannot be opened for reading, or for `writing`, and that we have:
- * its bit, or 0.
+ * The capability without which `path` cannot be opened for reading, or for `writing`, and that we
+ * have: its bit, or 0.
  */
 guint64 vma_privileges_needed (const char *path, gboolean writing);
 

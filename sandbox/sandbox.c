@@ -158,6 +158,7 @@ vma_sandbox_missing (const VmaSandboxReport *report)
   if (report->off)
     return report->reason;
   if (report->landlock == 0)
-    return report->seccomp ? "the kernel has no Landlock" : "the kernel has no Landlock and no seccomp";
+    return report->seccomp ? "the kernel has no Landlock"
+                           : "the kernel has no Landlock, and there is no seccomp";
   return report->seccomp ? NULL : "no seccomp";
 }

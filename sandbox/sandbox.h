@@ -8,8 +8,8 @@
  * those on a list (seccomp).  What is open already stays open.
  *
  * Any program may use it, once, while it has a single thread.  A kernel that lacks a part is no
- * error; the report says what was put into force.  Builds with sanitizers, or that count lines, need
- * files and system calls of their own: there it is off.
+ * error; the report says what was put into force.  Builds with sanitizers, or that count lines,
+ * need files and system calls of their own: there it is off.
  */
 #pragma once
 
@@ -43,8 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (VmaSandbox, vma_sandbox_free)
 void vma_sandbox_allow (VmaSandbox *sandbox, const char *path, VmaSandboxAccess access);
 
 /*
- * `path` is in a directory that was allowed.  If only a capability of ours opens it, that one is kept;
- * vma_sandbox_allow() sees to that itself.
+ * `path` is in a directory that was allowed.  If only a capability of ours opens it, that one is
+ * kept; vma_sandbox_allow() sees to that itself.
  */
 void vma_sandbox_need (VmaSandbox *sandbox, const char *path, VmaSandboxAccess access);
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=300
-# The driver is confined: a parser that has been taken over reaches nothing but the archive and its index;
-# the system shows what was given up; unmounting and all kinds of mounts work in spite of it.
+# The driver is confined: a parser that has been taken over reaches nothing but the archive and its
+# index; so are commands of vmatool; the system shows what was given up; unmounting and all kinds of mounts work in spite of it.
 
 . "$(dirname "$0")/lib/functions.sh"
 requires_fuse
@@ -76,8 +76,8 @@ held() # NAME WHERE...: where it must have come in
 # Without the sandbox all of it succeeds: or the test would prove nothing.
 hijacked none tiny.vma home/tiny.vma --index-cache=none -o no_sandbox
 same_text off "$state"
-for what in read-shadow read-beside list-root write-archive write-victim make-file make-link truncate-victim \
-    chmod-victim rename-victim delete-victim start-program start-process connect-tcp connect-unix \
+for what in read-shadow read-beside list-root write-archive write-victim make-file make-link \
+    truncate-victim chmod-victim rename-victim delete-victim start-program start-process connect-tcp connect-unix \
     trace-process read-process open-process open-self signal-process unshare run-written-memory \
     make-memory-code have-capabilities; do
     grep -qx "main $what done" out/none || fail "without a sandbox: $(grep "main $what" out/none)"

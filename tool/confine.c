@@ -8,7 +8,10 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-/* A file for the checkpoints of a compressed archive that has no place in the cache, made beforehand. */
+/*
+ * A file for the checkpoints of a compressed archive that has no place in the cache, made
+ * beforehand.
+ */
 static atomic_int spare = -1;
 
 static int
@@ -25,10 +28,8 @@ tool_confine (const char *const *archives, const char *cache_option)
   gboolean any = FALSE;
   VmaSandboxReport report;
 
-  for (gsize i = 0; archives[i] != NULL; i++) {
-    any |= g_file_test (archives[i], G_FILE_TEST_EXISTS);
-    vma_sandbox_allow_archive (sandbox, archives[i]);
-  }
+  for (gsize i = 0; archives[i] != NULL; i++)
+    any |= vma_sandbox_allow_archive (sandbox, archives[i]);
   if (cache != NULL && any)
     vma_sandbox_allow_cache (sandbox, cache);
   atomic_store (&spare, vma_sidecar_open_temporary ());

@@ -9,8 +9,9 @@
 #include <glib.h>
 
 /*
- * From now on only `archives` (NULL at the end; paths, URIs or "-") can be opened, and what is in the
- * directory of --index-cache.  As far as the kernel goes: where it lacks something, less is given up.
+ * From now on only `archives` (NULL at the end; paths, URIs or "-") can be opened, and what is in
+ * the directory of --index-cache.  As far as the kernel goes: where it lacks something, less is
+ * given up.
  */
 void tool_confine (const char *const *archives, const char *cache_option);
 

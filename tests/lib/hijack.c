@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A preloaded library that does in vmafs what a parser would that an archive has taken over: at the first
- * read of $HIJACK_FILE, and at the first one by another thread, it tries what it can, and writes how that
- * went to $HIJACK_OUT, which it has opened beforehand:
+ * A preloaded library that does in vmafs what a parser would that an archive has taken over: at the
+ * first read of $HIJACK_FILE, and at the first one by another thread, it tries what it can, and
+ * writes how that went to $HIJACK_OUT, which it has opened beforehand:
  *
  *   WHERE WHAT done|ERRNO
  *
