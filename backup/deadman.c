@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "backup/deadman.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 
 #include <errno.h>
@@ -137,16 +138,12 @@ VmaDeadman *
 vma_deadman_new (const VmaDeadmanOptions *options)
 {
   VmaDeadman *deadman = g_new0 (VmaDeadman, 1);
-  sigset_t all, old;
 
   deadman->options = *options;
   pthread_mutex_init (&deadman->lock, NULL);
   pthread_cond_init (&deadman->changed, NULL);
   g_queue_init (&deadman->pending);
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  deadman->has_thread = pthread_create (&deadman->thread, NULL, watch, deadman) == 0;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  deadman->has_thread = vma_thread_start (&deadman->thread, watch, deadman) == 0;
   if (!deadman->has_thread)
     g_clear_pointer (&deadman, vma_deadman_free);
   return deadman;

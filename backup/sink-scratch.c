@@ -10,13 +10,13 @@
 
 #include "backup/slots.h"
 #include "base/io.h"
+#include "base/thread.h"
 #include "index/lock.h"
 #include "vma/error.h"
 #include "vma/header.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -405,12 +405,7 @@ open_file (ScratchSink *sink, GError **error)
 static gboolean
 start_thread (ScratchSink *sink, GError **error)
 {
-  sigset_t all, old;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  sink->has_thread = pthread_create (&sink->thread, NULL, drain, sink) == 0;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  sink->has_thread = vma_thread_start (&sink->thread, drain, sink) == 0;
   if (!sink->has_thread)
     g_set_error (error, VMA_ERROR, VMA_ERROR_IO, "cannot start a thread");
   return sink->has_thread;

@@ -3,6 +3,7 @@
 
 #include "backup/session.h"
 #include "backup/through.h"
+#include "base/thread.h"
 #include "index/lock.h"
 #include "vma/names.h"
 
@@ -374,14 +375,9 @@ reader_thread (void *data)
 static void
 start_threads (VmaView *view)
 {
-  sigset_t all, old;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
   while (view->n_threads < READERS
-         && pthread_create (&view->threads[view->n_threads], NULL, reader_thread, view) == 0)
+         && vma_thread_start (&view->threads[view->n_threads], reader_thread, view) == 0)
     view->n_threads++;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
 }
 
 /* Called by libfuse when the reader was interrupted. */

@@ -4,6 +4,7 @@
  * used.
  */
 #include "fuse/archive-name.h"
+#include "base/thread.h"
 #include "fuse/directory-impl.h"
 #include "fuse/file-id.h"
 #include "fuse/log.h"
@@ -339,12 +340,7 @@ housekeeper_thread (void *data)
 gboolean
 vma_directory_start_housekeeper (VmaDirectory *directory, GError **error)
 {
-  sigset_t all, old;
-
-  sigfillset (&all); /* signals are for the main thread */
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  int failed = pthread_create (&directory->housekeeper, NULL, housekeeper_thread, directory);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  int failed = vma_thread_start (&directory->housekeeper, housekeeper_thread, directory);
   directory->has_housekeeper = failed == 0;
   if (failed == 0)
     failed = vma_workers_start (directory->workers);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/parked.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 
 #include <errno.h>
@@ -110,18 +111,14 @@ parked_thread (void *data)
 static void
 start_threads (VmaParked *parked)
 {
-  sigset_t all, old;
   guint wanted = THREADS;
 
   if (parked->remote)
     wanted = MIN (parked->n_threads + (parked->n_idle <= parked->waiting.length), THREADS_REMOTE);
 
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
   while (parked->n_threads < wanted
-         && pthread_create (&parked->threads[parked->n_threads], NULL, parked_thread, parked) == 0)
+         && vma_thread_start (&parked->threads[parked->n_threads], parked_thread, parked) == 0)
     parked->n_threads++;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
 }
 
 /* Called by libfuse when the reader was interrupted. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/parts.h"
 
+#include "base/thread.h"
 #include "fuse/log.h"
 #include "guest/guest.h"
 #include "index/lock.h"
 
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <time.h>
@@ -85,18 +85,13 @@ vma_parts_new (VmaArchive *archive, VmaTree *tree)
 void
 vma_parts_start (VmaParts *parts)
 {
-  sigset_t all, old;
   VMA_LOCK (&parts->lock);
 
   if (parts->started)
     return;
   parts->started = TRUE;
   vma_archive_start_index (parts->archive);
-  /* Signals are for the main thread. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  parts->running = pthread_create (&parts->thread, NULL, search, parts) == 0;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  parts->running = vma_thread_start (&parts->thread, search, parts) == 0;
   if (!parts->running) {
     vma_log ("%s: cannot start a thread to look for partitions", vma_archive_path (parts->archive));
     atomic_store (&parts->finished, TRUE);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fuse/workers.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 
 #include <signal.h>
@@ -59,13 +60,8 @@ worker_thread (void *data)
 static int
 add_thread (VmaWorkers *workers)
 {
-  sigset_t all, old;
+  int failed = vma_thread_start (&workers->threads[workers->n_threads], worker_thread, workers);
 
-  sigfillset (&all); /* signals are for the main thread */
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  int failed
-      = pthread_create (&workers->threads[workers->n_threads], NULL, worker_thread, workers);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
   if (failed == 0)
     workers->n_threads++;
   return failed;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "image/archive.h"
 
+#include "base/thread.h"
 #include "image/delta.h"
 #include "image/image-impl.h"
 #include "index/lock.h"
@@ -9,7 +10,6 @@
 #include "source/nbd-uri.h"
 #include "vma/error.h"
 
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -366,13 +366,7 @@ scan_thread (void *data)
 static void
 start_thread (VmaArchive *archive)
 {
-  sigset_t all, old;
-
-  /* Signals are for the main thread. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  int failed = pthread_create (&archive->thread, NULL, scan_thread, archive);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  int failed = vma_thread_start (&archive->thread, scan_thread, archive);
   archive->running = failed == 0;
   if (failed != 0) {
     g_autoptr (GError) error = NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/ahead.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 #include "vma/extent.h"
 
@@ -242,7 +243,7 @@ vma_ahead_new (VmaSource *source, const guint8 uuid[VMA_UUID_SIZE], guint64 posi
   VMA_LOCK (&ahead->lock); /* threads look at how many there are */
   for (guint i = 0; i < n_threads; i++) {
     pthread_t thread;
-    if (pthread_create (&thread, NULL, run, ahead) != 0)
+    if (vma_thread_start (&thread, run, ahead) != 0)
       break;
     g_array_append_val (ahead->threads, thread);
   }

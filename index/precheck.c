@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "index/precheck.h"
 
+#include "base/thread.h"
 #include "vma/extent.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 typedef struct {
   const guint8 *data;
@@ -79,12 +79,7 @@ vma_precheck_free (VmaPrecheck *precheck)
 static void
 start_helper (VmaPrecheck *precheck)
 {
-  sigset_t all, old;
-
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  precheck->running = pthread_create (&precheck->thread, NULL, helper_thread, precheck) == 0;
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  precheck->running = vma_thread_start (&precheck->thread, helper_thread, precheck) == 0;
 }
 
 void

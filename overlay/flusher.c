@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A thread that syncs now and then, for those who never do: what is old is on the medium. */
 #include "index/lock.h"
+#include "base/thread.h"
 #include "overlay/overlay-impl.h"
 
 #include <errno.h>
@@ -52,7 +53,6 @@ void
 vma_overlay_start_flusher (VmaOverlay *overlay, guint seconds)
 {
   pthread_condattr_t attributes;
-  sigset_t all, old;
 
   if (overlay->file == NULL || overlay->flusher != NULL)
     return;
@@ -65,11 +65,7 @@ vma_overlay_start_flusher (VmaOverlay *overlay, guint seconds)
   pthread_cond_init (&flusher->stop, &attributes);
   pthread_condattr_destroy (&attributes);
 
-  /* Signals are for the main thread. */
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
-  int failed = pthread_create (&flusher->thread, NULL, flusher_thread, flusher);
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  int failed = vma_thread_start (&flusher->thread, flusher_thread, flusher);
   if (failed == 0)
     overlay->flusher = flusher;
   else

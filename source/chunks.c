@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/chunks.h"
 
+#include "base/thread.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -297,7 +298,7 @@ start_threads (VmaChunks *chunks)
 {
   while (chunks->threads->len < chunks->n_threads) {
     pthread_t thread;
-    if (pthread_create (&thread, NULL, prefetch_thread, chunks) != 0)
+    if (vma_thread_start (&thread, prefetch_thread, chunks) != 0)
       break;
     g_array_append_val (chunks->threads, thread);
   }

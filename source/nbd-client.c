@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/nbd-client.h"
 
+#include "base/thread.h"
 #include "source/nbd-link.h"
 #include "vma/error.h"
 
@@ -461,7 +462,6 @@ static gboolean
 start (VmaNbd *nbd, int socket, GError **error)
 {
   Connection *connection = &nbd->connections[nbd->n_connections];
-  sigset_t all, old;
 
   *connection = (Connection){
     .nbd = nbd,
@@ -472,10 +472,7 @@ start (VmaNbd *nbd, int socket, GError **error)
   int failed = connection->wake < 0 ? errno : 0;
   if (failed == 0) {
     nbd->n_connections++; /* before the thread counts itself among those that are no more */
-    sigfillset (&all);    /* signals are for the main thread */
-    pthread_sigmask (SIG_SETMASK, &all, &old);
-    failed = pthread_create (&connection->thread, NULL, connection_thread, connection);
-    pthread_sigmask (SIG_SETMASK, &old, NULL);
+    failed = vma_thread_start (&connection->thread, connection_thread, connection);
   }
   if (failed == 0)
     return TRUE;

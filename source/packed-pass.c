@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/packed-pass.h"
 
+#include "base/thread.h"
 #include "source/follow.h"
 #include "source/packed-pieces.h"
 #include "vma/error.h"
@@ -418,7 +419,7 @@ start (VmaPackedPass *pass)
 {
   if (pass->has_thread) /* it has come to its last line */
     pthread_join (pass->thread, NULL);
-  pass->has_thread = pthread_create (&pass->thread, NULL, pass_thread, pass) == 0;
+  pass->has_thread = vma_thread_start (&pass->thread, pass_thread, pass) == 0;
   if (pass->has_thread) {
     pass->state = PASS_RUNNING;
     return;

@@ -51,8 +51,9 @@ on_data (gpointer data, const void *bytes, gsize size, guint64 offset, GError **
   return TRUE;
 }
 
+/* ToolGuestAction */
 static gboolean
-print_file (const ToolGuestPath *path, GError **error)
+print_file (const ToolGuestPath *path, gpointer data G_GNUC_UNUSED, GError **error)
 {
   VmaExtStat st;
   ext2_ino_t ino;
@@ -90,17 +91,7 @@ tool_cat (int argc, char **argv)
     return status;
   tool_guest_confine (arguments, &options);
   tool_interrupt_start ();
-  for (guint i = 0; arguments[i] != NULL && status == TOOL_OK; i++) {
-    g_autoptr (GError) error = NULL;
-    gboolean is_usage;
-    g_autoptr (ToolGuestPath) path
-        = tool_guest_open (arguments[i], &options, &is_usage, &error);
-
-    if (path == NULL && is_usage)
-      status = tool_usage_error ("cat", "%s", error->message);
-    else if (path == NULL || !print_file (path, &error))
-      status = tool_fail (error, options.salvage ? NULL : TOOL_ADVICE_SALVAGE);
-  }
+  status = tool_guest_do_all ("cat", arguments, &options, print_file, NULL);
   g_free (options.cache_option);
   return status;
 }

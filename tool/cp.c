@@ -232,25 +232,25 @@ copy_path (Copy *copy, const char *name, const char *target, GError **error)
   return copy_inode (copy, ino, &place, 0, error);
 }
 
-static int
-copy_argument (Copy *copy, const char *argument, const char *name, const char *target)
-{
-  g_autoptr (GError) error = NULL;
-  gboolean is_usage;
-  g_autoptr (ToolGuestPath) path
-      = tool_guest_open (argument, &copy->guest, &is_usage, &error);
+typedef struct {
+  Copy *copy;
+  const char *name, *target;
+} Argument;
 
-  if (path == NULL && is_usage)
-    return tool_usage_error ("cp", "%s", error->message);
+/* ToolGuestAction */
+static gboolean
+copy_argument (const ToolGuestPath *path, gpointer data, GError **error)
+{
+  const Argument *argument = data;
+  Copy *copy = argument->copy;
+
   copy->path = path;
   g_hash_table_remove_all (copy->seen);
   g_hash_table_remove_all (copy->links);
   tool_progress_start ("copying", 0);
-  gboolean ok = path != NULL && copy_path (copy, name, target, &error);
+  gboolean ok = copy_path (copy, argument->name, argument->target, error);
   tool_progress_end ();
-  if (!ok)
-    return tool_fail (error, copy->guest.salvage ? NULL : TOOL_ADVICE_SALVAGE);
-  return copy->failed ? TOOL_FAILED : TOOL_OK;
+  return ok;
 }
 
 /* Opens the directory that things go into; *name is what the only one will be called, or NULL. */
@@ -285,8 +285,11 @@ copy_all (Copy *copy, char **arguments)
   copy->root = open_target (target, n > 1, &name);
   if (copy->root < 0)
     return TOOL_FAILED;
+  Argument argument = { copy, name, target };
   for (guint i = 0; i < n; i++) {
-    int one = copy_argument (copy, arguments[i], name, target);
+    int one = tool_guest_do ("cp", arguments[i], &copy->guest, copy_argument, &argument);
+    if (one == TOOL_OK && copy->failed)
+      one = TOOL_FAILED;
     status = status == TOOL_OK ? one : status;
     if (one > TOOL_FAILED)
       break;

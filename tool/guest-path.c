@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/guest-path.h"
 
-#include "source/nbd-uri.h"
 #include "image/find.h"
+#include "source/nbd-uri.h"
+#include "tool/command.h"
 #include "tool/confine.h"
 #include "tool/interrupt.h"
 #include "tool/message.h"
 #include "tool/open.h"
+#include "tool/options.h"
 #include "vma/error.h"
 
 #include <string.h>
@@ -239,4 +241,32 @@ tool_guest_open (const char *text, const ToolGuestOptions *options, gboolean *us
   if (!tool_index_archive (path->archive, error) || !find_inside (path, inside, error))
     return NULL;
   return g_steal_pointer (&path);
+}
+
+/* --- commands ---------------------------------------------------------------------------------- */
+
+int
+tool_guest_do (const char *command, const char *text, const ToolGuestOptions *options,
+               ToolGuestAction action, gpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean is_usage;
+  g_autoptr (ToolGuestPath) path = tool_guest_open (text, options, &is_usage, &error);
+
+  if (path == NULL && is_usage)
+    return tool_usage_error (command, "%s", error->message);
+  if (path != NULL && action (path, data, &error))
+    return TOOL_OK;
+  return tool_fail (error, options->salvage ? NULL : TOOL_ADVICE_SALVAGE);
+}
+
+int
+tool_guest_do_all (const char *command, char **texts, const ToolGuestOptions *options,
+                   ToolGuestAction action, gpointer data)
+{
+  int status = TOOL_OK;
+
+  for (guint i = 0; texts[i] != NULL && status == TOOL_OK; i++)
+    status = tool_guest_do (command, texts[i], options, action, data);
+  return status;
 }

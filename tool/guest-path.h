@@ -38,6 +38,17 @@ ToolGuestPath *tool_guest_open (const char *text, const ToolGuestOptions *option
  */
 void tool_guest_confine (char **texts, const ToolGuestOptions *options);
 
+/* What a command does with a path. */
+typedef gboolean (*ToolGuestAction) (const ToolGuestPath *path, gpointer data, GError **error);
+
+/* Opens a path, does that, and says what was wrong: an exit status. */
+int tool_guest_do (const char *command, const char *text, const ToolGuestOptions *options,
+                   ToolGuestAction action, gpointer data);
+
+/* The same with each of several paths, up to one that fails. */
+int tool_guest_do_all (const char *command, char **texts, const ToolGuestOptions *options,
+                       ToolGuestAction action, gpointer data);
+
 void tool_guest_free (ToolGuestPath *path);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (ToolGuestPath, tool_guest_free)
 

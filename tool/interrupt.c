@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tool/interrupt.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 #include "tool/message.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 /* How long the program may take to end by itself. */
@@ -59,20 +59,8 @@ tool_interrupt_set_grace (guint seconds)
 void
 tool_interrupt_start (void)
 {
-  struct sigaction hangup;
-  pthread_t thread;
-
   cancellable = g_cancellable_new ();
-  sigemptyset (&signals);
-  sigaddset (&signals, SIGINT);
-  sigaddset (&signals, SIGTERM);
-  if (sigaction (SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-    sigaddset (&signals, SIGHUP); /* else it was started with nohup */
-  pthread_sigmask (SIG_BLOCK, &signals, NULL);
-  if (pthread_create (&thread, NULL, wait_for_signals, NULL) != 0)
-    pthread_sigmask (SIG_UNBLOCK, &signals, NULL); /* a signal then kills, as it always did */
-  else
-    pthread_detach (thread);
+  vma_thread_take_signals (&signals, NULL, wait_for_signals);
 }
 
 GCancellable *

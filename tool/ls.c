@@ -199,13 +199,16 @@ list_dir (Listing *listing, ext2_ino_t ino, const char *shown, guint depth, GErr
   return !listing->recursive || list_below (listing, entries, shown, depth, error);
 }
 
+/* ToolGuestAction */
 static gboolean
-list (Listing *listing, GError **error)
+list (const ToolGuestPath *path, gpointer data, GError **error)
 {
-  const ToolGuestPath *path = listing->path;
+  Listing *listing = data;
   VmaExtStat st;
   ext2_ino_t ino;
 
+  listing->path = path;
+  g_hash_table_remove_all (listing->seen);
   /* Like ls: a link to a directory leads there, unless the link itself is to be shown. */
   gboolean follow = !listing->itself && !listing->is_long;
   if (!vma_ext_lookup (path->ext, path->path, follow || g_str_has_suffix (path->path, "/"), &ino,
@@ -218,30 +221,9 @@ list (Listing *listing, GError **error)
 }
 
 static int
-list_argument (Listing *listing, const char *argument)
-{
-  g_autoptr (GError) error = NULL;
-  gboolean is_usage;
-  g_autoptr (ToolGuestPath) path
-      = tool_guest_open (argument, &listing->guest, &is_usage, &error);
-
-  if (path == NULL && is_usage)
-    return tool_usage_error ("ls", "%s", error->message);
-  listing->path = path;
-  g_hash_table_remove_all (listing->seen);
-  if (path != NULL && list (listing, &error))
-    return TOOL_OK;
-  return tool_fail (error, listing->guest.salvage ? NULL : TOOL_ADVICE_SALVAGE);
-}
-
-static int
 list_arguments (Listing *listing, char **arguments)
 {
-  int status = TOOL_OK;
-
-  for (guint i = 0; arguments[i] != NULL && status == TOOL_OK; i++)
-    status = list_argument (listing, arguments[i]);
-  return status;
+  return tool_guest_do_all ("ls", arguments, &listing->guest, list, listing);
 }
 
 int

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "writer/compressor.h"
 
+#include "base/thread.h"
 #include "index/lock.h"
 #include "vma/error.h"
 #include "writer/frame.h"
 
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -137,22 +137,18 @@ worker_thread (void *data)
 static gboolean
 start_threads (VmaCompressor *compressor, GError **error)
 {
-  sigset_t all, old;
   int failed = 0;
   guint i;
 
-  sigfillset (&all);
-  pthread_sigmask (SIG_SETMASK, &all, &old);
   for (i = 0; i < compressor->n_threads && failed == 0; i++) {
     Worker *worker = g_new (Worker, 1);
     *worker = (Worker){ compressor, compressor->framers[i] };
-    failed = pthread_create (&compressor->threads[i], NULL, worker_thread, worker);
+    failed = vma_thread_start (&compressor->threads[i], worker_thread, worker);
     if (failed != 0) {
       g_free (worker);
       break;
     }
   }
-  pthread_sigmask (SIG_SETMASK, &old, NULL);
   compressor->n_threads = i;
   if (failed != 0)
     vma_set_errno_error (error, failed, "cannot start a thread");

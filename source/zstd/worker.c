@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "source/zstd/worker.h"
 
+#include "base/thread.h"
+
 #include <pthread.h>
 
 struct VmaZstdWorker {
@@ -96,7 +98,7 @@ vma_zstd_worker_new (const VmaCodecLimits *limits, const VmaZstdRing *ring, gboo
   pthread_mutex_init (&worker->lock, NULL);
   pthread_cond_init (&worker->work, NULL);
   pthread_cond_init (&worker->room, NULL);
-  worker->threaded = threaded && pthread_create (&worker->thread, NULL, run, worker) == 0;
+  worker->threaded = threaded && vma_thread_start (&worker->thread, run, worker) == 0;
   return worker;
 }
 

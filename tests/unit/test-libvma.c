@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -344,6 +345,77 @@ test_create_fails (void)
   g_assert_cmpint (g_rmdir (dir), ==, 0);
 }
 
+/* The signals that a thread has blocked; all where it has ended. */
+static guint64
+blocked_signals (const char *task)
+{
+  g_autofree char *path = g_build_filename ("/proc/self/task", task, "status", NULL);
+  g_autofree char *status = NULL;
+
+  if (!g_file_get_contents (path, &status, NULL, NULL))
+    return G_MAXUINT64;
+  const char *blocked = strstr (status, "\nSigBlk:");
+  return blocked != NULL ? g_ascii_strtoull (blocked + 8, NULL, 16) : 0;
+}
+
+/* Emulators and valgrind keep masks to themselves. */
+static gboolean
+masks_are_seen (void)
+{
+  g_autofree char *own = g_strdup_printf ("%d", (int) getpid ());
+  sigset_t one, old;
+
+  sigemptyset (&one);
+  sigaddset (&one, SIGUSR2);
+  pthread_sigmask (SIG_BLOCK, &one, &old);
+  gboolean seen = blocked_signals (own) >> (SIGUSR2 - 1) & 1;
+  pthread_sigmask (SIG_SETMASK, &old, NULL);
+  return seen;
+}
+
+/* How many threads there are beside this one; none of them may take a signal. */
+static guint
+count_deaf_threads (void)
+{
+  g_autoptr (GDir) tasks = g_dir_open ("/proc/self/task", 0, NULL);
+  const char *task;
+  guint n = 0;
+
+  while ((task = g_dir_read_name (tasks)) != NULL) {
+    guint64 mask = blocked_signals (task);
+
+    if (g_ascii_strtoll (task, NULL, 10) == getpid ())
+      continue;
+    for (int number = 1; number < 32; number++)
+      if (number != SIGKILL && number != SIGSTOP && (mask >> (number - 1) & 1) == 0)
+        g_error ("thread %s of the library takes signal %d", task, number);
+    n++;
+  }
+  return n;
+}
+
+/* The caller's signals never arrive in a thread of ours, whoever it was that made us start it. */
+static void
+test_signals (void)
+{
+  g_autofree uint8_t *buffer = g_malloc (VMA_CLUSTER);
+  guint seen = 0;
+
+  if (!masks_are_seen ())
+    return;
+  for (guint round = 0; round < 5 || (seen == 0 && round < 500); round++) {
+    VmaHandle *handle = open_fixture ("multi-disk.vma.zst", 0);
+    VmaDisk *disk = vma_disk (handle, 0);
+
+    seen += count_deaf_threads ();
+    g_assert_cmpint (vma_wait (handle, -1), ==, VMA_OK);
+    for (uint64_t at = 0; vma_disk_read (disk, buffer, VMA_CLUSTER, at, NULL) > 0; at += VMA_CLUSTER)
+      seen += count_deaf_threads ();
+    vma_close (handle);
+  }
+  g_assert_cmpuint (seen, >, 0);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -357,5 +429,6 @@ main (int argc, char **argv)
   g_test_add_func ("/libvma/cancel", test_cancel);
   g_test_add_func ("/libvma/create", test_create);
   g_test_add_func ("/libvma/create-fails", test_create_fails);
+  g_test_add_func ("/libvma/signals", test_signals);
   return g_test_run ();
 }
