@@ -4,7 +4,7 @@
 """
 Each call of the system that vmafs makes fails once: it does not start, or what it cannot read is an error;
 never wrong bytes, never a process that dies or hangs, never an overlay that has lost what was synced.
-With --long at more places.
+At more places in 93-deep.py.
 """
 
 import errno
@@ -16,7 +16,7 @@ from harness import *
 import faults
 from faults import Mount, digest
 
-DEEP = "TEST_LONG" in os.environ
+DEEP = "TEST_DEEP" in os.environ
 campaign = faults.Campaign(deep=DEEP, verbose="FAULTS_VERBOSE" in os.environ)
 ARCHIVE, TRUE = archive_of("tiny")
 ZST = faults.packed(ARCHIVE, "zst", "zstd", "-qc")

@@ -3,7 +3,7 @@
 # test: timeout=240
 """
 Each call of the system that vmatool makes fails once: what it says then, and that it leaves nothing.
-With --long at more places.
+At more places in 93-deep.py.
 """
 
 import os
@@ -15,7 +15,7 @@ from harness import *
 import faults
 from faults import Command
 
-DEEP = "TEST_LONG" in os.environ
+DEEP = "TEST_DEEP" in os.environ
 campaign = faults.Campaign(deep=DEEP, verbose="FAULTS_VERBOSE" in os.environ)
 ARCHIVE, TRUE = archive_of("tiny")
 
@@ -46,6 +46,7 @@ def test_extract():
 def test_index():
     vmatool("index", "index", ARCHIVE)
     vmatool("index zst", "index", ZST)
+    vmatool("index with checksums", "index", "--checksums", ARCHIVE)
 
 
 def test_map():

@@ -4,7 +4,7 @@
 """
 The power fails at any moment while an index, checkpoints, an archive or disks are written: no final name is
 ever on something incomplete, what a cache has is used or made anew but never wrong, and what a program has
-said to be done is there.  With --long more often at each moment.  (Overlays: unit/overlay-faults.)
+said to be done is there.  More often at each moment in 93-deep.py.  (Overlays: unit/overlay-faults.)
 """
 
 import os
@@ -15,7 +15,7 @@ from harness import *
 from faults import digest, packed
 import powercut
 
-ROUNDS = 40 if "TEST_LONG" in os.environ else 3
+ROUNDS = 40 if "TEST_DEEP" in os.environ else 3
 ARCHIVE, TRUE = archive_of("tiny")
 ZST = packed(ARCHIVE, "zst", "zstd", "-qc")
 FIXED = ["--uuid", "01234567-89ab-cdef-0123-456789abcdef", "--ctime", "1"]
@@ -67,22 +67,22 @@ def test_extract():
                 temporary=r"tmp-.*|\.tmp-config|out")
 
 
-def cache(name, archive, *command):
+def cache(name, archive, *command, reader="map"):
     """Whatever is left of the cache, the next program reads the archive right, and repairs the cache."""
     found, _ = recorded(name, VMATOOL, *command, archive)
-    wanted = tool("map", "--index-cache=none", archive)
+    wanted = tool(reader, "--index-cache=none", archive)
     states = noted = 0
     for done, path in powercut.failures(found, 2, ROUNDS):
         env = dict(os.environ, XDG_CACHE_HOME=path + "/cache")
         left = sorted(digest(path)[1])
-        got = tool("map", archive, env=env)
+        got = tool(reader, archive, env=env)
         same((got.returncode, got.stdout), (0, wanted.stdout), f"{name}: after {done} events, {left}")
         # Only a journal that nobody finished may turn out to be nothing.
         if got.stderr:
             check("checkpoints" in got.stderr and any(n.endswith(".part") for n in left),
                   f"{name}: after {done} events, {left}: {got.stderr}")
             noted += 1
-        again = tool("map", archive, env=env)
+        again = tool(reader, archive, env=env)
         same((again.returncode, again.stdout, again.stderr), (0, wanted.stdout, ""),
              f"{name}: again after {done} events")
         states += 1
@@ -95,6 +95,10 @@ def test_index():
 
 def test_checkpoints():
     cache("index zst", ZST, "index")
+
+
+def test_checksums():
+    cache("checksums", ARCHIVE, "index", "--checksums", reader="verify")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: timeout=1800
+# test: timeout=300
 """
 Many readers, many archives, many mounts, many reads, and many deaths: right bytes all the way, and memory
-and descriptors that do not grow.  The figures are printed; with --long there is more of everything.
+and descriptors that do not grow.  The figures are printed; in 93-deep.py there is more of everything.
 """
 
 import errno
@@ -18,7 +18,7 @@ import threading
 
 import faults
 
-LONG = "TEST_LONG" in os.environ
+LONG = "TEST_DEEP" in os.environ
 SEED = int(os.environ.get("LOAD_SEED", time.time()))
 random.seed(SEED)
 ARCHIVE, TRUE = archive_of("interleaved")

@@ -35,7 +35,7 @@ LASTING = ("enospc",)
 NOTE = re.compile("vmatool: note: |vmafs: cannot save checkpoints in ")
 LIMIT = 30          # seconds a run may take
 # What a program may leave in its cache whatever happens.
-CACHED = (".vmaidx", ".checkpoints", ".checkpoints.part")
+CACHED = (".vmaidx", ".vmasums", ".checkpoints", ".checkpoints.part")
 
 
 def packed(archive, suffix, *command):
