@@ -91,6 +91,7 @@ def cache(name, archive, *command, reader="map"):
 
 def test_index():
     cache("index", ARCHIVE, "index")
+    cache("index checksums", ARCHIVE, "index", "--checksums")
 
 
 def test_checkpoints():
