@@ -67,6 +67,19 @@ static const int families[] = { AF_UNIX, AF_INET, AF_INET6, AF_VSOCK, AF_NETLINK
 
 #define REFUSE SCMP_ACT_ERRNO (EPERM)
 
+/* Comparisons of an argument; the library's own macros leave members out. */
+#define EQUALS(number, value)                                                                      \
+  ((struct scmp_arg_cmp){ .arg = (number), .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t) (value) })
+#define BITS(number, mask, value)                                                                  \
+  ((struct scmp_arg_cmp){                                                                          \
+      .arg = (number), .op = SCMP_CMP_MASKED_EQ, .datum_a = (mask), .datum_b = (value) })
+
+static gboolean
+add (scmp_filter_ctx filter, uint32_t action, int number, struct scmp_arg_cmp comparison)
+{
+  return seccomp_rule_add_array (filter, action, number, 1, &comparison) == 0;
+}
+
 static gboolean
 allow (scmp_filter_ctx filter, const char *const *names, gsize n)
 {
@@ -89,12 +102,8 @@ allow_memory (scmp_filter_ctx filter)
     int number = seccomp_syscall_resolve_name (names[i]);
     if (number < 0)
       continue;
-    if (seccomp_rule_add (filter, SCMP_ACT_ALLOW, number, 1,
-                          SCMP_A2 (SCMP_CMP_MASKED_EQ, PROT_EXEC, 0))
-            != 0
-        || seccomp_rule_add (filter, REFUSE, number, 1,
-                             SCMP_A2 (SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC))
-               != 0)
+    if (!add (filter, SCMP_ACT_ALLOW, number, BITS (2, PROT_EXEC, 0))
+        || !add (filter, REFUSE, number, BITS (2, PROT_EXEC, PROT_EXEC)))
       return FALSE;
   }
   return TRUE;
@@ -106,9 +115,7 @@ allow_network (scmp_filter_ctx filter)
   if (!allow (filter, allowed_network, G_N_ELEMENTS (allowed_network)))
     return FALSE;
   for (gsize i = 0; i < G_N_ELEMENTS (families); i++)
-    if (seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (socket), 1,
-                          SCMP_A0 (SCMP_CMP_EQ, (scmp_datum_t) families[i]))
-        != 0)
+    if (!add (filter, SCMP_ACT_ALLOW, SCMP_SYS (socket), EQUALS (0, families[i])))
       return FALSE;
   return TRUE;
 }
@@ -136,35 +143,25 @@ allow_by_arguments (scmp_filter_ctx filter)
       return FALSE;
   }
   for (gsize i = 0; i < G_N_ELEMENTS (ioctls); i++)
-    if (seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (ioctl), 1,
-                          SCMP_A1 (SCMP_CMP_EQ, ioctls[i]))
-        != 0)
+    if (!add (filter, SCMP_ACT_ALLOW, SCMP_SYS (ioctl), EQUALS (1, ioctls[i])))
       return FALSE;
   for (gsize i = 0; i < G_N_ELEMENTS (prctls); i++)
-    if (seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (prctl), 1,
-                          SCMP_A0 (SCMP_CMP_EQ, prctls[i]))
-        != 0)
+    if (!add (filter, SCMP_ACT_ALLOW, SCMP_SYS (prctl), EQUALS (0, prctls[i])))
       return FALSE;
   /*
    * Threads, and no processes.  clone3() has its flags in memory, where no filter sees them: it
    * gets ENOSYS like all that is unknown, and the C library takes clone().
    */
-  return seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (clone), 1,
 #if defined(__s390__) || defined(__s390x__)
-                           SCMP_A1 (SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
+  const struct scmp_arg_cmp is_thread = BITS (1, CLONE_THREAD, CLONE_THREAD);
 #else
-                           SCMP_A0 (SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)
+  const struct scmp_arg_cmp is_thread = BITS (0, CLONE_THREAD, CLONE_THREAD);
 #endif
-                               )
-             == 0
+  return add (filter, SCMP_ACT_ALLOW, SCMP_SYS (clone), is_thread)
          /* Signals to ourselves: abort(), and the end of threads. */
-         && seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (tgkill), 1,
-                              SCMP_A0 (SCMP_CMP_EQ, (scmp_datum_t) getpid ()))
-                == 0
-         /* Limits may be asked for. */
-         && seccomp_rule_add (filter, SCMP_ACT_ALLOW, SCMP_SYS (prlimit64), 1,
-                              SCMP_A2 (SCMP_CMP_EQ, 0))
-                == 0;
+         && add (filter, SCMP_ACT_ALLOW, SCMP_SYS (tgkill), EQUALS (0, getpid ()))
+         /* Limits may be asked for, and not be set. */
+         && add (filter, SCMP_ACT_ALLOW, SCMP_SYS (prlimit64), EQUALS (2, 0));
 }
 
 gboolean
