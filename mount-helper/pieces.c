@@ -119,6 +119,7 @@ pieces_attach (const MountArguments *arguments, Found *found, int mount_fd, char
   for (guint i = 0; i < found->pieces->len; i++) {
     const FoundPiece *piece = found_piece (found, i);
     const Physical *p = find_physical (physicals, piece);
+    g_assert (p != NULL); /* they were made from these pieces */
     MapperPiece line = { p->device, piece->offset - p->start, piece->length };
     g_array_append_val (table, line);
   }

@@ -156,6 +156,7 @@ peek_block (VmaReader *reader, guint32 flags, Block *block, GError **error)
   block->header = 8;
   for (guint i = 0; i < 4; i++) {
     /* A stored block's bytes have one checksum only. */
+    /* cppcheck-suppress arrayIndexThenCheck; "i < 2" is no check of a limit */
     block->has[i] = (flags & sums[i]) != 0 && (i < 2 || block->packed < block->plain);
     block->header += block->has[i] ? 4 : 0;
   }

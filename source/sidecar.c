@@ -698,10 +698,13 @@ take_pieces (VmaSidecarChunk *chunk, VmaPiece *pieces, guint n_pieces)
 static VmaPiece *
 record_pieces (const guint8 *record, guint *n_pieces)
 {
-  *n_pieces = vma_get_le32 (record + 20);
-  VmaPiece *pieces = *n_pieces > 0 ? g_new (VmaPiece, *n_pieces) : NULL;
+  guint n = vma_get_le32 (record + 20);
 
-  for (guint i = 0; i < *n_pieces; i++) {
+  *n_pieces = n;
+  if (n == 0)
+    return NULL;
+  VmaPiece *pieces = g_new (VmaPiece, n);
+  for (guint i = 0; i < n; i++) {
     const guint8 *p = record + RECORD_FIXED + (gsize) i * PIECE_SIZE;
     pieces[i].size = vma_get_le32 (p);
     memcpy (pieces[i].hash, p + 4, HASH_SIZE);

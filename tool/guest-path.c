@@ -49,6 +49,7 @@ split_archive (const char *text, const char **inside)
     }
     do
       colon--;
+    /* cppcheck-suppress nullPointerRedundantCheck; it is at a ':', and not at the first one */
     while (*colon != ':');
   }
   return NULL;
