@@ -163,6 +163,7 @@ spread (const guint8 *p, const guint8 *end, GzipState *state)
       return FALSE;
   memset (state->window, 0, sizeof state->window);
   for (guint32 i = 0; i < n; i++) {
+    /* All were read.  NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
     guint32 gap = runs[2 * i], size = runs[2 * i + 1];
     if (gap > state->window_size - at || size > state->window_size - at - gap
         || size > (gsize) (end - p))

@@ -16,21 +16,18 @@ expect_fail 2 '^analyse: no such source files: nowhere' "$analyse" "$BUILDDIR" n
 # It sees what it is there for.
 mkdir -p "$TEST_TMP/b"
 cat >"$TEST_TMP/bad.c" <<'END'
-#include <stdlib.h>
 int main (void)
 {
-  int *p = malloc (4);
-  *p = 1;
-  free (p);
-  return *p;
+  int a[2] = { 1, 2 };
+  return a[2];
 }
 END
-printf '[{"directory":"%s","file":"%s","command":"gcc %s -MD x"}]' "$TEST_TMP/b" "$TEST_TMP/bad.c" \
-    "-O1" >"$TEST_TMP/b/compile_commands.json"
+printf '[{"directory":"%s","file":"%s","command":"gcc %s -MD -MF x -c %s"}]' "$TEST_TMP/b" "$TEST_TMP/bad.c" \
+    "-O1" "$TEST_TMP/bad.c" >"$TEST_TMP/b/compile_commands.json"
 for tool in gcc cppcheck clang-tidy; do
     ! "$analyse" --tool "$tool" "$TEST_TMP/b" "$(realpath --relative-to="$tests/.." "$TEST_TMP")" \
         >"$TEST_TMP/out" || fail "$tool saw nothing: $(cat "$TEST_TMP/out")"
-    grep -qE 'bad.c:7:.*(free|dealloc)' "$TEST_TMP/out" || fail "$(cat "$TEST_TMP/out")"
+    grep -q 'bad.c:4:' "$TEST_TMP/out" || fail "$(cat "$TEST_TMP/out")"
 done
 
 "$analyse" --tool gcc --tool cppcheck "$BUILDDIR"
