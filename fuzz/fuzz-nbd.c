@@ -159,9 +159,11 @@ answer_read (Server *s, const guint8 *cookie, guint64 offset, guint32 size)
   if ((what & 7) == 1)
     return simple (s, 1 + get (&s->input), cookie);
   if ((s->flags & FLAG_STRUCTURED) == 0)
-    return simple (s, 0, cookie) && put (s, data, (what & 7) == 2 ? size / 2 : size);
+    return simple (s, 0, cookie)
+           && ((what & 7) == 2 ? put (s, data, size / 2) && FALSE : put (s, data, size));
   if ((what & 7) == 2) { /* a hole, and the rest */
-    guint32 hole = MIN (size, get (&s->input) * 16u);
+    guint32 hole = get (&s->input) * 16u;
+    hole = MIN (size, hole);
     vma_put_be32 (place + 8, hole);
     if (hole > 0 && !chunk (s, hole == size, 2, cookie, place, 12, NULL, 0))
       return FALSE;
