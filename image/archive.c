@@ -196,7 +196,7 @@ report_sums (gpointer data, const char *message)
 
 /* From here on what is read of the data is checked, where there are sums. */
 static void
-attach_sums (VmaArchive *archive, const char *dir)
+attach_sums (VmaArchive *archive, const char *dir, gboolean quiet)
 {
   g_autoptr (GError) error = NULL;
   VmaSumsKey key;
@@ -207,7 +207,7 @@ attach_sums (VmaArchive *archive, const char *dir)
   archive->sums = vma_sums_open (path, &key, report_sums, archive, &error);
   if (archive->sums != NULL)
     archive->source = vma_checked_source_new (archive->source, archive->sums);
-  else if (error != NULL)
+  else if (error != NULL && !quiet)
     report_note (archive, error->message, "its data are not checked");
 }
 
@@ -259,7 +259,7 @@ vma_archive_open (const char *path, const VmaArchiveOptions *options, GError **e
     archive->index_path = vma_saved_index_path (options->cache_dir, &archive->key);
   }
   if (options != NULL && !options->follow)
-    attach_sums (archive, options->checksums_dir);
+    attach_sums (archive, options->checksums_dir, options->quiet_checksums);
   VmaIndex *index = load_index (archive);
   if (index == NULL)
     index = new_index (archive, error);

@@ -35,7 +35,8 @@ typedef void (*VmaReport) (gpointer data, const GError *what);
 typedef struct {
   gboolean salvage;
   const char *cache_dir; /* of saved indexes and checkpoints; NULL: none is read or written */
-  const char *checksums_dir; /* where sums of plain archives are looked for, to check their data; NULL: nowhere */
+  const char *checksums_dir; /* where sums of plain archives are looked for, to check their data; NULL: none */
+  gboolean quiet_checksums;  /* another program is about to tell of those that do not fit */
   guint64 cache_size, memory_limit; /* of compressed archives, see VmaSourceOptions; 0: default */
   const char *base;      /* what this one, a delta, lies over (image/delta.h); NULL: none */
   gboolean follow;       /* the archive is still being written: what is not there yet is waited for */

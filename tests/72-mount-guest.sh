@@ -295,3 +295,11 @@ same_bytes tree/data/random "$dir/data/late"
 rm "$dir/data/random"
 down
 sha256sum --quiet -c sums
+
+# Helper and driver both look for checksums, and one of them tells of those that are stale.
+cp a.vma stale.vma
+"$VMATOOL" index --checksums stale.vma
+touch stale.vma
+mount -t vmafs stale.vma "$dir" -o part=root 2>told
+same_text 1 "$(grep -c 'the checksums are stale' told)"
+down
