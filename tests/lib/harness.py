@@ -97,14 +97,20 @@ def is_mounted(path):
         return any(line.split()[1] == path and line.split()[2].startswith("fuse") for line in f)
 
 
-def server(mountpoint):
-    """The process that serves a mount, or None."""
+def servers(mountpoint):
+    """The processes that serve a mount: while it starts, there are two."""
+    found = []
     for folder in glob.glob("/proc/[0-9]*"):
         with contextlib.suppress(OSError), open(folder + "/cmdline", "rb") as f:
             if (os.readlink(folder + "/exe") == VMAFS
                     and os.fsencode(mountpoint) in f.read().split(b"\0")):
-                return int(folder[6:])
-    return None
+                found.append(int(folder[6:]))
+    return found
+
+
+def server(mountpoint):
+    """The process that serves a mount, or None."""
+    return next(iter(servers(mountpoint)), None)
 
 
 def wait_for(condition, seconds, what):
