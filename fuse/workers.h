@@ -2,8 +2,8 @@
 /*
  * A few threads that do jobs one after the other.
  *
- * One thread is there from the start, so that no job is left lying if no more can be had.  Others are
- * started when a job has nobody to do it, up to a bound, and stay.  Any thread may push.
+ * One thread is there from the start, so that no job is left lying if no more can be had.  Others
+ * are started when a job has nobody to do it, up to a bound, and stay.  Any thread may push.
  */
 #pragma once
 

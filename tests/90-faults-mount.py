@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=240
 """
-Each call of the system that vmafs makes fails once: it does not start, or what it cannot read is an error;
-never wrong bytes, never a process that dies or hangs, never an overlay that has lost what was synced.
-At more places in 93-deep.py.
+Each call of the system that vmafs makes fails once: it does not start, or what it cannot read is
+an error; never wrong bytes, never a process that dies or hangs, never an overlay that has lost
+what was synced. At more places in 93-deep.py.
 """
 
 import errno
@@ -29,8 +29,8 @@ def test_mount():
 
 class Overlay(Mount):
     """
-    Writes to a disk, one of them synced; then again without faults over the same scratch file.  What was
-    synced is there, what was not is or is not, sector by sector.
+    Writes to a disk, one of them synced; then again without faults over the same scratch file.
+    What was synced is there, what was not is or is not, sector by sector.
     """
     SECTOR = 512
     WRITES = ((0, 8192), (20000, 3000), (65536, 65536), (204800, 512))

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=240
 """
-Each call of the system that vmatool makes fails once: what it says then, and that it leaves nothing.
-At more places in 93-deep.py.
+Each call of the system that vmatool makes fails once: what it says then, and that it leaves
+nothing. At more places in 93-deep.py.
 """
 
 import os

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: timeout=240
 """
-The power fails at any moment while an index, checkpoints, an archive or disks are written: no final name is
-ever on something incomplete, what a cache has is used or made anew but never wrong, and what a program has
-said to be done is there.  More often at each moment in 93-deep.py.  (Overlays: unit/overlay-faults.)
+The power fails at any moment while an index, checkpoints, an archive or disks are written: no
+final name is ever on something incomplete, what a cache has is used or made anew but never wrong,
+and what a program has said to be done is there.  More often at each moment in 93-deep.py.
+(Overlays: unit/overlay-faults.)
 """
 
 import os

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: timeout=300
+# test: serial timeout=300
 """
-Many readers, many archives, many mounts, many reads, and many deaths: right bytes all the way, and memory
-and descriptors that do not grow.  The figures are printed; in 93-deep.py there is more of everything.
+Many readers, many archives, many mounts, many reads, and many deaths: right bytes all the way,
+and memory and descriptors that do not grow.  The figures are printed; in 93-deep.py there is more
+of everything.
 """
 
 import errno

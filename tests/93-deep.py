@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # test: long timeout=7200
 """
-The tests of faults, power failures and load at their full length: all places, all moments, a thousand mounts,
-two hundred kills.
+The tests of faults, power failures and load at their full length: all places, all moments, a
+thousand mounts, two hundred kills.
 """
 
 import os

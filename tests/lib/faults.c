@@ -2,13 +2,14 @@
 /*
  * A preloaded library that makes one call of the system fail, or many; tests/lib/faults.py drives it.
  *
- * Each call below that can fail is counted at its site: the name of the call and the stack of its callers.
- * Sites stay the same from run to run, whatever order threads run in, so that "the third pread() that is
- * called from there" can be asked for.
+ * Each call below that can fail is counted at its site: the name of the call and the stack of its
+ * callers.  Sites stay the same from run to run, whatever order threads run in, so that "the third
+ * pread() that is called from there" can be asked for.
  *
- *   FAULTS_STATE    a file of at least sizeof (State) zero bytes: what was called and what failed.  It is
- *                   shared by a process and its children
- *   FAULTS_PROGRAM  name of the program that meets the faults; others that inherit the environment do not
+ *   FAULTS_STATE    a file of at least sizeof (State) zero bytes: what was called and what failed.
+ *                   It is shared by a process and its children
+ *   FAULTS_PROGRAM  name of the program that meets the faults; others that inherit the environment
+ *                   do not
  *   FAULTS          nothing: calls are listed only
  *                   KIND:SITE:N    the N-th call at this site (hexadecimal) fails in this way
  *                   KIND:SITE:N+   and so does all that is called later and can
@@ -16,11 +17,12 @@
  *   KIND            short eintr stop eio enospc enomem emfile eagain
  *                   (stop: EINTR where few programs look for it, in open() and the like)
  *
- * Not counted are standard error, and descriptors that are neither files nor pipes.  Of allocations only
- * GLib's g_try_...() can fail: all others abort the program, by design of GLib, and are bounded instead.
+ * Not counted are standard error, and descriptors that are neither files nor pipes.  Of allocations
+ * only GLib's g_try_...() can fail: all others abort the program, by design of GLib, and are
+ * bounded instead.
  *
- * Locking: none; what is shared are atomics.  Before main() all calls go through: what the loader does, and
- * what compilers add to a program, is not what is tested.
+ * Locking: none; what is shared are atomics.  Before main() all calls go through: what the loader
+ * does, and what compilers add to a program, is not what is tested.
  */
 #undef _FILE_OFFSET_BITS
 #undef _TIME_BITS
@@ -107,7 +109,7 @@ real (const char *name)
   return function;
 }
 
-/* --- sites ------------------------------------------------------------------------------------- */
+/* --- sites ------------------------------------------------------------------------------------ */
 
 static const char *
 base_name (const char *path)
@@ -192,7 +194,8 @@ fault (const char *call, int possible)
   if (kind == 0 || ((possible & kind) != 0 && !every)) {
     uint64_t site, n = count_call (call, possible, &site);
     now = kind != 0
-          && ((site == wanted_site && n == wanted_call) || (sticky && atomic_load (&state->broken)));
+          && ((site == wanted_site && n == wanted_call)
+              || (sticky && atomic_load (&state->broken)));
   } else if ((possible & kind) != 0)
     now = kind == SHORT || ++turn % 2 == 1;
   inside = false;
@@ -263,8 +266,9 @@ start (void)
   inside = true;
   backtrace (warm_up, 2); /* loads what it needs */
   int fd = open (path, O_RDWR | O_CLOEXEC);
-  void *memory
-      = fd >= 0 ? mmap (NULL, sizeof (State), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+  void *memory = MAP_FAILED;
+  if (fd >= 0)
+    memory = mmap (NULL, sizeof (State), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (memory == MAP_FAILED) {
     fprintf (stderr, "faults: %s: %s\n", path, strerror (errno));
     _exit (125);
@@ -274,7 +278,7 @@ start (void)
   state = memory;
 }
 
-/* --- calls ------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 /* A function `name` that goes to the real one, with code before. */
 #define CALL(type, name, parameters, arguments, ...)                                               \
@@ -412,7 +416,8 @@ CALL (void *, mmap64, (void *at, size_t size, int access, int flags, int fd, off
       })
 
 CALL (int, pthread_create,
-      (pthread_t * thread, const pthread_attr_t *attributes, void *(*function) (void *), void *data),
+      (pthread_t * thread, const pthread_attr_t *attributes, void *(*function) (void *),
+       void *data),
       (thread, attributes, function, data), {
         if (fault ("pthread_create", AGAIN) != 0)
           return EAGAIN;

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Runs a program again and again, each time with another call of the system that fails (tests/lib/faults.c),
-and judges what comes of it.
+Runs a program again and again, each time with another call of the system that fails
+(tests/lib/faults.c), and judges what comes of it.
 
-A first run lists the sites: which call, from where, how often.  Then each site is made to fail in each way
-that it can.  Calls that are interrupted or do a part of what they were asked for must not be noticed.  All
-others end in success (where the call does not matter, perhaps with a note), or in status 1 and one line;
-never in a crash, never in wrong output, never with anything left behind.
+A first run lists the sites: which call, from where, how often.  Then each site is made to fail in
+each way that it can.  Calls that are interrupted or do a part of what they were asked for must
+not be noticed.  All others end in success (where the call does not matter, perhaps with a note),
+or in status 1 and one line; never in a crash, never in wrong output, never with anything left
+behind.
 """
 
 import errno
@@ -34,6 +35,8 @@ LASTING = ("enospc",)
 # Of what is not the command's business, and is said beside its error.
 NOTE = re.compile("vmatool: note: |vmafs: cannot save checkpoints in ")
 LIMIT = 30          # seconds a run may take
+# Errors that a read under a mount may have.
+HONEST = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR, errno.EAGAIN)
 # What a program may leave in its cache whatever happens.
 CACHED = (".vmaidx", ".vmasums", ".checkpoints", ".checkpoints.part")
 
@@ -123,10 +126,10 @@ class Result:
 
 class Command:
     """
-    A command line that is run in an empty folder of its own; `{}` in an argument stands for it.  Status
-    `good` is success, `bad` failure.  `setup` puts into the folder what is there before.  `honest` is a
-    word that says that something is missing: output that has it may differ.  With `parts_stay` what
-    is whole may stay when the rest could not be made, as it is with cp(1).
+    A command line that is run in an empty folder of its own; `{}` in an argument stands for it.
+    Status `good` is success, `bad` failure.  `setup` puts into the folder what is there before.
+    `honest` is a word that says that something is missing: output that has it may differ.  With
+    `parts_stay` what is whole may stay when the rest could not be made, as it is with cp(1).
     """
 
     def __init__(self, name, *argv, good=0, bad=1, stdin=None, setup=None, honest=None,
@@ -173,9 +176,9 @@ def time_limit(mountpoint):
 
 class Mount(Command):
     """
-    A mount of which all is read, by `{}/mnt`.  `truth` has the contents; what cannot be read is said in
-    the output, as `unreadable`.  `use(folder)` may do more; what it returns is output as well.
-    `gone(folder, name)` tells whether a file may be away altogether.
+    A mount of which all is read, by `{}/mnt`.  `truth` has the contents; what cannot be read is
+    said in the output, as `unreadable`.  `use(folder)` may do more; what it returns is output as
+    well. `gone(folder, name)` tells whether a file may be away altogether.
     """
 
     def __init__(self, name, archive, truth, *options, use=None, gone=None, **more):
@@ -198,8 +201,7 @@ class Mount(Command):
                 said.append(f"{name}: right")
             except OSError as error:
                 # Not ENOENT, for instance, and not the ENOTCONN of a mount whose process has died.
-                if not self.gone(mountpoint, name) and error.errno not in (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR,
-                                       errno.EAGAIN):
+                if error.errno not in HONEST and not self.gone(mountpoint, name):
                     raise AssertionError(f"{name}: {error}") from error
                 said.append(f"{name}: unreadable")
         if self.use is not None:
@@ -308,7 +310,10 @@ class Campaign:
                 for name in result.files:
                     if name not in before:
                         full = os.path.join(path, name)
-                        shutil.rmtree(full) if os.path.isdir(full) else os.path.lexists(full) and os.unlink(full)
+                        if os.path.isdir(full):
+                            shutil.rmtree(full)
+                        elif os.path.lexists(full):
+                            os.unlink(full)
                 again = command.run(path, os.environ)
                 self.runs += 1
                 problem = judge(command, again, wanted, before, True)

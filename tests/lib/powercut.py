@@ -3,10 +3,11 @@
 What a power failure can leave of the files that a program was writing: from a record of all it did
 (tests/lib/record.c).
 
-The model: what was written to a file is on the medium for certain only after a sync of that file; before, any
-of its sectors may be there or not, in any order, and the file may have any of the lengths it had.  Names
-(made, renamed, removed) reach the medium in order, and for certain only when their directory, or a file
-whose name it is, was synced.  No file's data wait for a name, and no name waits for a file's data.
+The model: what was written to a file is on the medium for certain only after a sync of that file;
+before, any of its sectors may be there or not, in any order, and the file may have any of the
+lengths it had.  Names (made, renamed, removed) reach the medium in order, and for certain only
+when their directory, or a file whose name it is, was synced.  No file's data wait for a name, and
+no name waits for a file's data.
 """
 
 import os
@@ -114,7 +115,8 @@ class Medium:
 
 def failures(recorded, seed, rounds):
     """
-    A folder of what is left, after each number of events, several times; with how many events there were.
+    A folder of what is left, after each number of events, several times; with how many events
+    there were.
     """
     medium, lots = Medium(), random.Random(seed)
     for done in range(len(recorded) + 1):

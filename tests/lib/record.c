@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A preloaded library that writes down what a program changes in the folder $RECORD_FOLDER, into $RECORD_LOG:
- * tests/lib/powercut.py makes of it what a power failure at any point could have left.
+ * A preloaded library that writes down what a program changes in the folder $RECORD_FOLDER, into
+ * $RECORD_LOG: tests/lib/powercut.py makes of it what a power failure at any point could have left.
  *
- *   RECORD_PROGRAM      name of the program that is recorded; others that inherit the environment are not
+ *   RECORD_PROGRAM      name of the program that is recorded; others that inherit the environment
+ *                       are not
  *   RECORD_NO_TMPFILE   if set, there are no unnamed files, as on some file systems
  *
- * The log is a row of records: kind (1 byte), inode (8), offset (8), length (8), then `length` bytes, which
- * are data or one or two paths.  Kinds:  W write  T truncate to `offset`  Z zeros  S sync  N a name for an
- * inode  M rename (two paths, a zero byte between)  U unlink.  Little-endian machines only.
+ * The log is a row of records: kind (1 byte), inode (8), offset (8), length (8), then `length`
+ * bytes, which are data or one or two paths.  Kinds:  W write  T truncate to `offset`  Z zeros
+ * S sync  N a name for an inode  M rename (two paths, a zero byte between)  U unlink.
+ * Little-endian machines only.
  *
- * Locking: one mutex around each call and its record, so that the log has the order of what happened.
+ * Locking: one mutex around each call and its record, so that the log has the order of what
+ * happened.
  */
 #undef _FILE_OFFSET_BITS
 #undef _TIME_BITS
@@ -154,7 +157,8 @@ AT (pwrite, off_t)
 AT (pwrite64, off64_t)
 
 #define VECTOR(name, offset)                                                                       \
-  RECORDED (ssize_t, name, (int fd, const struct iovec *iov, int n, offset at), (fd, iov, n, at), { \
+  RECORDED (ssize_t, name, (int fd, const struct iovec *iov, int n, offset at),                    \
+            (fd, iov, n, at), {                                                                    \
     uint64_t left = (uint64_t)result, place = (uint64_t)at;                                        \
     for (int i = 0; is_ours (fd, &inode) && i < n && left > 0; i++) {                              \
       uint64_t part = iov[i].iov_len < left ? iov[i].iov_len : left;                               \
