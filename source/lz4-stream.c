@@ -255,7 +255,7 @@ const guint8 *
 lz4_stream_output (const Lz4Stream *stream, gsize *size)
 {
   *size = stream->size;
-  return stream->buffer + stream->window;
+  return stream->buffer != NULL ? stream->buffer + stream->window : NULL; /* before the first frame */
 }
 
 gboolean

@@ -19,7 +19,8 @@ complete_line() # FILE WORD...: what bash offers for the last word
 }
 
 same_text extract "$(complete_line vmatool vmatool ext)"
-complete_line vmatool vmatool '' | grep -qx verify
+complete_line vmatool vmatool '' >commands
+grep -qx verify commands
 same_text "--readmap=" "$(complete_line vmatool vmatool extract --rea)"
 same_text "--salvage" "$(complete_line vmatool vmatool verify --sa)"
 same_text "" "$(complete_line vmatool vmatool list --readm)"

@@ -272,6 +272,13 @@ def test_guest_goes_on_if_killed_while_it_is_stopped():
         wait_clean(guest)
 
 
+def has_files(pid):
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd")) > 0
+    except OSError:
+        return False
+
+
 def test_clean():
     """The guard dies too: the command finds all that is left."""
     with Guest(two_disks(), boot=False) as guest:
@@ -286,6 +293,8 @@ def test_clean():
             for pid in [process.pid, *children]:
                 os.kill(pid, signal.SIGKILL)
             process.wait(30)
+            # Until the last of them has let go of it, the mount hangs, which is not the same as dead.
+            wait_for(lambda: not any(map(has_files, children)), 20, "the guard's end")
         nodes = [n["node-name"] for n in guest.qmp.execute("query-named-block-nodes")]
         check(any(n.startswith("vmabk-lost-") for n in nodes), f"nothing to clean: {nodes}")
         guest.io(0, "write -P 3 1M 1M")  # breaks the snapshot, and nothing else
