@@ -50,11 +50,12 @@ class Disk:
 
 class Guest:
     def __init__(self, disks, boot=True, writers=2, folder=None, incoming=None, memory=128,
-                 extra=(), qemu=QEMU, model=None):
+                 extra=(), qemu=QEMU, model=None, discards=True):
         if not shutil.which(qemu):
             skip(f"{qemu} is not installed")
         self.disks, self.boot, self.writers = disks, boot, writers
         self.incoming, self.memory, self.extra, self.program = incoming, memory, extra, qemu
+        self.discards = discards
         self.folder = folder or tempfile.mkdtemp(prefix="guest", dir=TMP)
         self.model = model or guestmodel.Model([d.size for d in disks], writers)
         self.process = self.qmp = self.port = None
@@ -122,7 +123,7 @@ class Guest:
             line += ["-kernel", kernel, "-initrd", initrd, "-append",
                      "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable "
                      f"no_timer_check random.trust_cpu=on disks={len(self.disks)} "
-                     f"writers={self.writers}"]
+                     f"writers={self.writers} discards={int(self.discards)}"]
         if self.incoming:
             line += ["-incoming", self.incoming]
         return line + list(self.extra)

@@ -78,6 +78,7 @@ static Disk disks[MAX_DISKS];
 static unsigned n_disks;
 static Writer writers[MAX_WRITERS];
 static unsigned n_writers = 2;
+static bool discards = true; /* else zeros are written in their place */
 static int port = -1;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -196,7 +197,7 @@ put (Disk *disk, const uint8_t *data, Extent e)
   if (e.kind == KIND_WRITE)
     ok = pwrite (disk->fd, data, range[1], range[0]) == (ssize_t) range[1];
   else
-    ok = ioctl (disk->fd, e.kind == KIND_ZERO ? BLKZEROOUT : BLKDISCARD, range) == 0;
+    ok = ioctl (disk->fd, e.kind == KIND_DISCARD && discards ? BLKDISCARD : BLKZEROOUT, range) == 0;
   uint64_t took = now_ns () - start;
   pthread_mutex_lock (&lock);
   if (took > longest_ns)
@@ -595,6 +596,8 @@ main (void)
     n_writers = atoi (getenv ("writers"));
   if (n_writers > MAX_WRITERS)
     n_writers = MAX_WRITERS;
+  if (getenv ("discards"))
+    discards = atoi (getenv ("discards")) != 0;
   find_disks ();
 
   port = open ("/dev/ttyS1", O_RDWR | O_NOCTTY);
