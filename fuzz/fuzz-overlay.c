@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -175,16 +176,25 @@ run (Model *m, Input *input)
   check_read (m, 0, DISK_SIZE + 1);
 }
 
+static VmaArchive *archive; /* for all inputs */
+
+static void
+free_archive (void)
+{
+  vma_archive_free (archive);
+}
+
 int
 LLVMFuzzerTestOneInput (const guint8 *bytes, gsize size)
 {
-  static VmaArchive *archive;
   static guint8 start[DISK_SIZE];
   static Model m;
   Input input = { bytes, size };
 
-  if (archive == NULL)
+  if (archive == NULL) {
     archive = make_archive (start);
+    atexit (free_archive);
+  }
   m = (Model){ .archive = archive };
   memcpy (m.bytes, start, DISK_SIZE);
   g_snprintf (m.file, sizeof m.file, "/dev/shm/fuzz-overlay-%d", (int)getpid ());

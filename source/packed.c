@@ -173,6 +173,20 @@ decode_at_once (Packed *packed, Parked *parked, guint8 *bytes, gsize have, gsize
   return TRUE;
 }
 
+/*
+ * Notes a chunk whose saved checkpoint is broken, for repair().  A thread that comes late, with a key of
+ * an earlier generation, must not hide what another one has found since.
+ */
+static void
+note_broken (Packed *packed, guint64 key)
+{
+  unsigned long long seen = atomic_load (&packed->broken);
+
+  while ((seen == 0 || (seen - 1) >> INDEX_BITS <= key >> INDEX_BITS)
+         && !atomic_compare_exchange_weak (&packed->broken, &seen, key + 1))
+    ;
+}
+
 static Parked *
 parked_new (Packed *packed, guint64 key, gsize size, GError **error)
 {
@@ -181,7 +195,7 @@ parked_new (Packed *packed, guint64 key, gsize size, GError **error)
 
   if (chunk == NULL || chunk->size != size) {
     if (chunk == NULL && g_error_matches (local_error, VMA_ERROR, VMA_ERROR_DAMAGED))
-      atomic_store (&packed->broken, key + 1);
+      note_broken (packed, key);
     if (chunk != NULL)
       g_set_error (&local_error, VMA_ERROR, VMA_ERROR_INVALID, "the chunk has another size now");
     g_propagate_error (error, g_steal_pointer (&local_error));
