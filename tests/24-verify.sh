@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # verify: silent and 0 for what is good, also from a pipe; -v as the reference; finds what is missing.
 
 . "$(dirname "$0")/lib/functions.sh"

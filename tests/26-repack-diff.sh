@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# test: sanitize
+# test: asan
 # repack: order, disks, configs, compression, pipes, putting two damaged copies together.  diff.
 
 . "$(dirname "$0")/lib/functions.sh"
