@@ -6,14 +6,18 @@
 #include "source/checked.h"
 #include "source/source-impl.h"
 #include "tests/unit/synth.h"
+#include "vma/bytes.h"
 #include "vma/error.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define CHUNK ((gsize) VMA_SUMS_CHUNK)
 #define SIZE  (3 * CHUNK + 1000)
@@ -444,6 +448,122 @@ test_groups (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   g_assert_cmpuint (vma_sums_checked (sums), ==, 0);
 }
 
+/* Names that lead nowhere, or to what is no file of sums. */
+static void
+test_places (Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+  g_autofree char *link = g_build_filename (f->dir, "link", NULL);
+  g_autofree char *below = g_build_filename (f->archive, "sums", NULL);
+  const char *const bad[] = { link, f->dir };
+  VmaSumsInfo info;
+
+  g_assert_true (vma_sums_info (f->path, &info, NULL));
+  g_assert_cmpuint (info.key.size, ==, SIZE);
+  g_assert_cmpuint (info.file_size, ==, 56 + 5 * 8);
+  g_assert_cmpint (symlink (f->path, link), ==, 0);
+  for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
+    g_autoptr (GError) error = NULL, unread = NULL, untold = NULL;
+    g_assert_null (vma_sums_open (bad[i], &f->key, NULL, NULL, &error));
+    g_assert_nonnull (error);
+    g_assert_false (vma_sums_verify (bad[i], &unread));
+    g_assert_nonnull (unread);
+    g_assert_false (vma_sums_info (bad[i], &info, &untold));
+    g_assert_nonnull (untold);
+  }
+  g_autoptr (GError) error = NULL;
+  g_assert_null (vma_sums_open (below, &f->key, NULL, NULL, &error));
+  g_assert_no_error (error); /* there are none */
+  g_assert_false (vma_sums_verify (below, &error));
+  g_assert_error (error, VMA_ERROR, VMA_ERROR_IO);
+  g_unlink (link);
+}
+
+/* A header that is right by its own sum, of a file so large that its tables would be, too. */
+static void
+test_too_large (Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+  g_autoptr (VmaSource) source = open_plain (f);
+  g_autoptr (GError) error = NULL;
+  g_autofree char *file = NULL;
+  gsize size;
+
+  g_assert_true (g_file_get_contents (f->path, &file, &size, NULL));
+  f->key.size = (UINT64_C (1) << 50) + 1;
+  vma_put_le64 ((guint8 *) file + 24, f->key.size);
+  vma_put_le64 ((guint8 *) file + 48, XXH3_64bits (file, 48));
+  g_assert_true (g_file_set_contents (f->path, file, (gssize) size, NULL));
+  g_assert_false (opens (f, VMA_ERROR_DAMAGED));
+  g_assert_false (vma_sums_verify (f->path, NULL));
+  g_assert_false (vma_sums_take (f->path, &f->key, source, NULL, NULL, NULL, &error));
+  g_assert_error (error, VMA_ERROR, VMA_ERROR_UNSUPPORTED);
+}
+
+/* Damaged sums, and nobody who wants to know. */
+static void
+test_untold (Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+  g_autofree char *file = NULL;
+  g_autoptr (GError) error = NULL;
+  gsize size;
+  guint64 wanted;
+
+  g_assert_true (g_file_get_contents (f->path, &file, &size, NULL));
+  file[60] ^= 1;
+  g_assert_true (g_file_set_contents (f->path, file, (gssize) size, NULL));
+  g_autoptr (VmaSums) sums = vma_sums_open (f->path, &f->key, NULL, NULL, &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (vma_sums_size (sums), ==, SIZE);
+  g_assert_false (vma_sums_must_check (sums, 0, &wanted));
+}
+
+static void
+refuse_to_take (Fixture *f, const char *path, VmaSource *source, int code, const char *message)
+{
+  g_autoptr (GError) error = NULL;
+  guint before = files_in (f->dir);
+
+  g_assert_false (vma_sums_take (path, &f->key, source, NULL, NULL, NULL, &error));
+  if (code >= 0)
+    g_assert_error (error, VMA_ERROR, code);
+  g_assert_nonnull (error);
+  g_assert_nonnull (strstr (error->message, message));
+  g_assert_cmpuint (files_in (f->dir), ==, before); /* nothing was left */
+}
+
+/* Where sums cannot be put: nothing is left, and what was there still is. */
+static void
+test_untaken (Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+  g_autoptr (VmaSource) source = open_plain (f);
+  g_autoptr (VmaSource) other = zeros_new (SIZE, G_MAXUINT64); /* of another time */
+  g_autofree char *below = g_build_filename (f->archive, "dir", "sums", NULL);
+  g_autofree char *name = g_strnfill (250, 'n');
+  g_autofree char *taken = g_build_filename (f->dir, "taken", NULL);
+  g_autofree char *too_long = g_build_filename (f->dir, name, NULL); /* with what is put behind */
+  struct rlimit old, limit;
+  VmaSumsKey key = f->key;
+
+  refuse_to_take (f, below, source, -1, "cannot make ");
+  refuse_to_take (f, too_long, source, -1, "cannot write the checksums in ");
+  g_assert_cmpint (g_mkdir (taken, 0700), ==, 0);
+  refuse_to_take (f, taken, source, -1, "cannot rename the checksums to ");
+  g_assert_cmpint (g_rmdir (taken), ==, 0);
+  refuse_to_take (f, f->path, other, VMA_ERROR_IO, "the archive has changed while it was read");
+  f->key.size += 1; /* it ends before */
+  refuse_to_take (f, f->path, source, -1, "");
+  f->key = key;
+
+  signal (SIGXFSZ, SIG_IGN);
+  g_assert_cmpint (getrlimit (RLIMIT_FSIZE, &old), ==, 0);
+  for (guint i = 0; i < 2; i++) { /* the sums of a group, then those of groups, do not fit */
+    limit = (struct rlimit){ i == 0 ? 57 : 90, old.rlim_max };
+    g_assert_cmpint (setrlimit (RLIMIT_FSIZE, &limit), ==, 0);
+    refuse_to_take (f, f->path, source, -1, "cannot write the checksums");
+    g_assert_cmpint (setrlimit (RLIMIT_FSIZE, &old), ==, 0);
+  }
+  g_assert_true (vma_sums_verify (f->path, NULL));
+}
+
 int
 main (int argc, char **argv)
 {
@@ -457,5 +577,9 @@ main (int argc, char **argv)
   ADD ("/sums/threads", test_threads);
   ADD ("/sums/taking", test_taking);
   ADD ("/sums/groups", test_groups);
+  ADD ("/sums/places", test_places);
+  ADD ("/sums/too-large", test_too_large);
+  ADD ("/sums/untold", test_untold);
+  ADD ("/sums/untaken", test_untaken);
   return g_test_run ();
 }
