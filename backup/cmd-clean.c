@@ -60,7 +60,7 @@ remove_dead_mounts (void)
   for (char **line = lines; *line != NULL; line++) {
     g_auto (GStrv) words = g_strsplit (*line, " ", 4);
     if (g_strv_length (words) < 4 || !is_ours (words[1], words[2])
-        || statfs (words[1], &found) == 0 || errno != ENOTCONN)
+        || statfs (words[1], &found) == 0 || (errno != ENOTCONN && errno != ECONNABORTED))
       continue;
     const char *const argv[] = { "fusermount3", "-u", "-z", "--", words[1], NULL };
     if (umount2 (words[1], MNT_DETACH) != 0)

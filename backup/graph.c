@@ -13,6 +13,8 @@
 
 /* Requests of a background copy that are under way. */
 #define MAX_WORKERS 2
+/* Bytes of each, where the speed is limited. */
+#define LIMITED_CHUNK (128 * 1024)
 
 static const VmaDisk *
 disk_at (const VmaGraph *graph, guint disk)
@@ -104,6 +106,9 @@ vma_graph_copy (VmaGraph *graph, guint disk, const char *sync, const char *bitma
   if (graph->features.few_workers) {
     JsonObject *limits = json_object_new ();
     json_object_set_int_member (limits, "max-workers", MAX_WORKERS);
+    /* Who limits the speed wants the guest to feel less of it. */
+    if (speed > 0)
+      json_object_set_int_member (limits, "max-chunk", LIMITED_CHUNK);
     json_object_set_object_member (json_node_get_object (arguments), "x-perf", limits);
   }
   return vma_json_make ("type:s", "blockdev-backup", "data:o", arguments, NULL);

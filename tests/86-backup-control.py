@@ -290,7 +290,7 @@ def test_clean():
             result = run_program(PROGRAM, "clean", "--qmp", guest.path("qmp-third"))
             same(result.returncode, 1, "clean of a backup that runs")
             check("'lost' is running" in result.stderr, result.stderr)
-            for pid in [process.pid, *children]:
+            for pid in [*children, process.pid]:  # the guard first, or it begins to clean up
                 os.kill(pid, signal.SIGKILL)
             process.wait(30)
             # Until the last of them has let go of it, the mount hangs, which is not the same as dead.
