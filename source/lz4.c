@@ -107,6 +107,8 @@ lz4_pass_feed (VmaPass *base, const guint8 *bytes, gsize size, GError **error)
   Lz4Pass *pass = (Lz4Pass *) base;
   gsize used;
 
+  if (size == 0)
+    return TRUE;
   /* At most a block (4 MiB) is ever kept. */
   g_byte_array_append (pass->kept, bytes, (guint) size);
   if (!feed_parts (pass, pass->kept->data, pass->kept->len, &used, error))
