@@ -6,6 +6,7 @@
 #include "index/saved-format.h"
 #include "index/scan.h"
 #include "tests/unit/synth.h"
+#include "tests/unit/util.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -384,17 +385,6 @@ test_no_file (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   g_assert_error (reading, VMA_ERROR, VMA_ERROR_DAMAGED);
 }
 
-static guint
-files_in (const char *dir)
-{
-  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
-  guint n = 0;
-
-  while (g_dir_read_name (entries) != NULL)
-    n++;
-  return n;
-}
-
 static VmaIndex *
 some_index (const Fixture *f)
 {
@@ -437,7 +427,7 @@ test_store_no_room (Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_false (ok);
     g_assert_error (full, VMA_ERROR, VMA_ERROR_IO);
     g_assert_nonnull (strstr (full->message, g_strerror (EFBIG)));
-    g_assert_cmpuint (files_in (f->dir), ==, 0);
+    g_assert_cmpuint (util_files_in (f->dir), ==, 0);
   }
 }
 
@@ -451,7 +441,7 @@ test_store_in_the_way (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   g_assert_cmpint (mkdir (f->path, 0700), ==, 0);
   g_assert_false (vma_saved_index_store (f->path, &f->key, f->header, index, NULL, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_IO);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 }
 
 static void

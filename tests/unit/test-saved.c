@@ -4,6 +4,7 @@
 #include "image/image.h"
 #include "index/saved.h"
 #include "tests/unit/synth.h"
+#include "tests/unit/util.h"
 #include "vma/error.h"
 
 #include <errno.h>
@@ -113,17 +114,6 @@ load (const Fixture *f, GError **error)
   return vma_saved_index_load (f->path, &f->key, f->header, &partial, error);
 }
 
-static guint
-files_in (const char *dir)
-{
-  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
-  guint n = 0;
-
-  while (g_dir_read_name (entries) != NULL)
-    n++;
-  return n;
-}
-
 /* Entry by entry; `lost` is allowed to be set where a page may have been damaged. */
 static guint
 check_equal (const Fixture *f, VmaIndex *loaded, gboolean may_lose)
@@ -204,7 +194,7 @@ test_round_trip (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   g_assert_null (load (f, &error));
   g_assert_no_error (error); /* there is none: no error */
   store (f);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
   g_assert_cmpint (stat (f->path, &st), ==, 0);
   g_assert_cmphex (st.st_mode & 0777, ==, 0600);
 
@@ -225,7 +215,7 @@ test_round_trip (Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
   /* Once more over it. */
   store (f);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 }
 
 /* Pages of every kind, and more than one of them: an index that never was an archive's. */
@@ -402,13 +392,13 @@ test_store_fails (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   write_file (file, "", 0);
   g_assert_false (vma_saved_index_store (inside, &f->key, f->header, f->index, NULL, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_IO);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 
   g_cancellable_cancel (cancellable);
   g_assert_false (
       vma_saved_index_store (f->path, &f->key, f->header, f->index, cancellable, &cancelled));
   g_assert_error (cancelled, VMA_ERROR, VMA_ERROR_CANCELLED);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 
   g_clear_error (&error);
   g_assert_true (vma_saved_index_store (deeper, &f->key, f->header, f->index, NULL, &error));
@@ -441,7 +431,7 @@ test_store_race (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   }
   for (guint i = 0; i < 3; i++)
     pthread_join (threads[i], NULL);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 }
 
 typedef struct {

@@ -6,6 +6,7 @@
 #include "source/checked.h"
 #include "source/source-impl.h"
 #include "tests/unit/synth.h"
+#include "tests/unit/util.h"
 #include "vma/bytes.h"
 #include "vma/error.h"
 
@@ -69,17 +70,6 @@ setup (Fixture *f, gconstpointer data G_GNUC_UNUSED)
     f->bytes[i] = (guint8) g_rand_int (rand);
   g_assert_true (g_file_set_contents (f->archive, (char *) f->bytes, SIZE, NULL));
   take (f);
-}
-
-static guint
-files_in (const char *dir)
-{
-  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
-  guint n = 0;
-
-  while (g_dir_read_name (entries) != NULL)
-    n++;
-  return n;
 }
 
 static void
@@ -340,11 +330,11 @@ test_taking (Fixture *f, gconstpointer data G_GNUC_UNUSED)
   g_assert_false (
       vma_sums_take (f->path, &f->key, source, cancel, cancellable, cancellable, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_CANCELLED);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
   g_clear_error (&error);
   g_assert_false (vma_sums_take (f->path, &f->key, source, touch, f, NULL, &error));
   g_assert_error (error, VMA_ERROR, VMA_ERROR_IO);
-  g_assert_cmpuint (files_in (f->dir), ==, 1);
+  g_assert_cmpuint (util_files_in (f->dir), ==, 1);
 }
 
 /* A source of zeros, too large to be a file of a test. */
@@ -520,14 +510,14 @@ static void
 refuse_to_take (Fixture *f, const char *path, VmaSource *source, int code, const char *message)
 {
   g_autoptr (GError) error = NULL;
-  guint before = files_in (f->dir);
+  guint before = util_files_in (f->dir);
 
   g_assert_false (vma_sums_take (path, &f->key, source, NULL, NULL, NULL, &error));
   if (code >= 0)
     g_assert_error (error, VMA_ERROR, code);
   g_assert_nonnull (error);
   g_assert_nonnull (strstr (error->message, message));
-  g_assert_cmpuint (files_in (f->dir), ==, before); /* nothing was left */
+  g_assert_cmpuint (util_files_in (f->dir), ==, before); /* nothing was left */
 }
 
 /* Where sums cannot be put: nothing is left, and what was there still is. */

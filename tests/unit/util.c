@@ -175,3 +175,14 @@ util_truth (const guint8 *data, gsize size)
   }
   return truth;
 }
+
+guint
+util_files_in (const char *dir)
+{
+  g_autoptr (GDir) entries = g_dir_open (dir, 0, NULL);
+  guint n = 0;
+
+  while (g_dir_read_name (entries) != NULL)
+    n++;
+  return n;
+}

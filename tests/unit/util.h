@@ -35,3 +35,6 @@ int util_check (const guint8 *data, gsize size, gboolean salvage, GHashTable *tr
 
 /* The disks of a sound archive, as util_check() wants them. */
 GHashTable *util_truth (const guint8 *data, gsize size);
+
+/* How many entries a directory has. */
+guint util_files_in (const char *dir);
